@@ -1,0 +1,1 @@
+"""The API server: filters, authentication, authorization, admission, endpoints, registry, watch cache."""

@@ -1,0 +1,1 @@
+"""kubectl's verbs and output."""

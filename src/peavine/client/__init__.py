@@ -1,0 +1,1 @@
+"""The only door to the API server: REST, discovery, informers, workqueue, leader election, events."""

@@ -1,0 +1,1 @@
+"""The web page: see, edit, log, exec, scale, roll back, graphs."""

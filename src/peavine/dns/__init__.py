@@ -1,0 +1,1 @@
+"""The cluster's DNS server (Kubernetes DNS-based service discovery specification)."""

@@ -1,0 +1,1 @@
+"""Ingress and Gateway API controller; HAProxy is the data plane."""

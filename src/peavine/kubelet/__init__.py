@@ -1,0 +1,1 @@
+"""The node agent: pod workers, CRI, volumes, probes, images, eviction, the kubelet's server."""

@@ -1,0 +1,3 @@
+"""The only door to the kernel: netlink, nftables, iptables, ipvs, cgroups, mounts, namespaces.
+No Kubernetes decision is taken here.
+"""

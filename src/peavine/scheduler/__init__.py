@@ -1,0 +1,1 @@
+"""Filter, score, preempt, bind: pods to nodes, as arithmetic on arrays."""

@@ -1,0 +1,1 @@
+"""Supported fakes and the pytest fixture for people who test against Kubernetes."""
