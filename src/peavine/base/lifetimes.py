@@ -50,8 +50,13 @@ async def until_signal(*signals: int) -> int:
     loop = asyncio.get_running_loop()
     arrived: asyncio.Future[int] = loop.create_future()
     watched = signals or (signal.SIGINT, signal.SIGTERM)
+
+    def arrive(number: int) -> None:
+        if not arrived.done():
+            arrived.set_result(number)
+
     for number in watched:
-        loop.add_signal_handler(number, lambda n=number: arrived.done() or arrived.set_result(n))
+        loop.add_signal_handler(number, arrive, number)
     try:
         return await arrived
     finally:
