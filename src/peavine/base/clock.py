@@ -65,13 +65,20 @@ class SimulatedClock:
     async def advance(self, seconds: float) -> None:
         """Move time forward, waking each sleeper at its own deadline and letting it run before the next."""
         until = self._now + seconds
+        await self._settle()
         while self._sleepers and self._sleepers[0][0] <= until:
             self._now, _, woken = heapq.heappop(self._sleepers)
             if not woken.done():
                 woken.set_result(None)
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await self._settle()
         self._now = until
+        await self._settle()
+
+    @staticmethod
+    async def _settle() -> None:
+        # A wake-up passes through a few callbacks (future, task, waiter) before its effects show.
+        for _ in range(10):
+            await asyncio.sleep(0)
 
 
 REAL = RealClock()

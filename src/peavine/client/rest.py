@@ -1,0 +1,288 @@
+"""REST for any resource: objects in and out are plain dicts, errors are `machinery.errors.ApiError`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from peavine.base.clock import REAL, Clock
+from peavine.client.config import ClientConfig, load_kubeconfig
+from peavine.client.transport import Response, Transport, Unreachable, Upgraded
+from peavine.machinery.errors import ApiError
+from peavine.machinery.names import GVR, split_group_version
+
+PATCH_TYPES = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+TOKEN_REREAD_SECONDS = 60.0
+RETRIES_MAX = 5
+
+Object = dict[str, Any]
+
+
+class Client:
+    """A connection pool to one API server, as one user. Not bound to a loop until its first request."""
+
+    def __init__(self, config: ClientConfig, *, user_agent: str = "", clock: Clock = REAL) -> None:
+        self.config = config
+        self.clock = clock
+        context = config.ssl_context() if config.server.startswith("https") else None
+        self._transport = Transport(config.server, context, config.tls_server_name)
+        self._agent = user_agent or config.user_agent
+        self._token, self._token_read = config.token, float("-inf")
+
+    @classmethod
+    def from_kubeconfig(cls, path: str | os.PathLike[str], *, context: str = "", user_agent: str = "") -> Client:
+        return cls(load_kubeconfig(path, context), user_agent=user_agent)
+
+    def resource(self, api_version: str, plural: str) -> Resource:
+        """The endpoints of one resource: `client.resource("apps/v1", "deployments")`."""
+        return Resource(self, GVR(*split_group_version(api_version), plural))
+
+    async def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """One request; any status below 400 is returned with its body unread.
+
+        Raises ApiError for an error answer, Unreachable if there was none. 429 with Retry-After is retried, as
+        client-go does.
+        """
+        request = self._request(method, path, query, body, headers)
+        for attempt in range(RETRIES_MAX + 1):
+            answer = await self._transport.exchange(request, idempotent=method in ("GET", "HEAD"))
+            if answer.status < 400:
+                return answer
+            retry_after = answer.headers.get("retry-after", "")
+            error = _error(answer, await answer.read())
+            if answer.status != 429 or not retry_after.isdigit() or attempt == RETRIES_MAX:
+                raise error
+            await self.clock.sleep(int(retry_after))
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    async def upgrade(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, headers: Mapping[str, str]
+    ) -> Upgraded:
+        """Open a raw stream (SPDY, WebSocket). Raises ApiError if the server refuses."""
+        answer = await self._transport.upgrade(self._request(method, path, query, b"", headers))
+        if isinstance(answer, Upgraded):
+            return answer
+        raise _error(answer, await answer.read())
+
+    async def json(self, method: str, path: str, body: Any = None, **more: Any) -> Object:
+        """`raw` with JSON in and out."""
+        data = b"" if body is None else orjson.dumps(body)
+        answer = await self.raw(method, path, body=data, **more)
+        return orjson.loads(await answer.read())
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+    ) -> bytes:
+        target = self._transport.prefix + quote(path, safe="/:@!$&'()*+,;=~%")
+        if query:
+            target += "?" + urlencode(query, doseq=True)
+        head = {
+            "Host": self._transport.authority,
+            "User-Agent": self._agent,
+            "Accept": "application/json",
+            **self._credentials(),
+        }
+        if body or method in ("POST", "PUT", "PATCH"):
+            head["Content-Type"] = "application/json"
+            head["Content-Length"] = str(len(body))
+        head.update(headers or {})
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
+
+    def _credentials(self) -> dict[str, str]:
+        headers = {}
+        if self.config.token_file and self.clock.monotonic() - self._token_read > TOKEN_REREAD_SECONDS:
+            self._token = Path(self.config.token_file).read_text().strip()
+            self._token_read = self.clock.monotonic()
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        elif self.config.username:
+            basic = base64.b64encode(f"{self.config.username}:{self.config.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {basic}"
+        if self.config.impersonate:
+            headers["Impersonate-User"] = self.config.impersonate
+            # One header line a group: urllib-like dicts cannot repeat a name, so the lines are joined here.
+            groups = self.config.impersonate_groups
+            if groups:
+                headers["Impersonate-Group"] = "\r\nImpersonate-Group: ".join(groups)
+        return headers
+
+
+class Resource:
+    """The verbs of one resource. `namespace=None` means cluster-scoped, or all namespaces for list and watch."""
+
+    def __init__(self, client: Client, gvr: GVR) -> None:
+        self.client, self.gvr = client, gvr
+
+    async def get(self, name: str, namespace: str | None = None, *, subresource: str | None = None) -> Object:
+        return await self.client.json("GET", self.gvr.path(namespace, name, subresource))
+
+    async def list(
+        self,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        resource_version: str = "",
+    ) -> Object:
+        """One page (everything unless `limit`), as the List object."""
+        query = {
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+            "limit": limit,
+            "continue": continue_token,
+            "resourceVersion": resource_version,
+        }
+        return await self.client.json("GET", self.gvr.path(namespace), query={k: v for k, v in query.items() if v})
+
+    async def create(self, obj: Object, namespace: str | None = None, **query: Any) -> Object:
+        where = self.gvr.path(namespace or obj.get("metadata", {}).get("namespace"))
+        return await self.client.json("POST", where, obj, query=query)
+
+    async def create_subresource(
+        self, name: str, subresource: str, obj: Object, namespace: str | None = None
+    ) -> Object:
+        """POST to a subresource: `binding`, `eviction`, `token`."""
+        return await self.client.json("POST", self.gvr.path(namespace, name, subresource), obj)
+
+    async def update(self, obj: Object, subresource: str | None = None) -> Object:
+        """PUT the whole object; a `metadata.resourceVersion` in it must be the current one (ApiError 409)."""
+        meta = obj["metadata"]
+        return await self.client.json("PUT", self.gvr.path(meta.get("namespace"), meta["name"], subresource), obj)
+
+    async def patch(
+        self,
+        name: str,
+        body: Any,
+        namespace: str | None = None,
+        *,
+        type: str = "merge",
+        subresource: str | None = None,
+        field_manager: str | None = None,
+        force: bool = False,
+    ) -> Object:
+        """`type` is merge, json, strategic or apply (server-side apply, which needs `field_manager`)."""
+        query: dict[str, Any] = {"fieldManager": field_manager} if field_manager else {}
+        if force:
+            query["force"] = "true"
+        return await self.client.json(
+            "PATCH",
+            self.gvr.path(namespace, name, subresource),
+            body,
+            query=query,
+            headers={"Content-Type": PATCH_TYPES[type]},
+        )
+
+    async def delete(
+        self,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_period_seconds: int | None = None,
+        propagation_policy: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Object:
+        preconditions = {k: v for k, v in (("uid", uid), ("resourceVersion", resource_version)) if v}
+        options = {
+            "gracePeriodSeconds": grace_period_seconds,
+            "propagationPolicy": propagation_policy,
+            "preconditions": preconditions or None,
+        }
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", **{k: v for k, v in options.items() if v is not None}}
+        return await self.client.json("DELETE", self.gvr.path(namespace, name), body)
+
+    async def delete_collection(self, namespace: str | None = None, **query: Any) -> Object:
+        return await self.client.json("DELETE", self.gvr.path(namespace), query=query)
+
+    async def watch(
+        self,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        bookmarks: bool = True,
+        timeout_seconds: int = 0,
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Events after `resource_version`, until the server ends the stream.
+
+        Bookmarks are passed on as ("BOOKMARK", obj). Raises ApiError (410 among them) for an ERROR event, Unreachable
+        if the connection breaks.
+        """
+        query: dict[str, Any] = {"watch": "1", "resourceVersion": resource_version}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        if bookmarks:
+            query["allowWatchBookmarks"] = "true"
+        if timeout_seconds:
+            query["timeoutSeconds"] = timeout_seconds
+        answer = await self.client.raw("GET", self.gvr.path(namespace), query=query)
+        rest = b""
+        try:
+            async for piece in answer.chunks():
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    event = orjson.loads(line)
+                    if event["type"] == "ERROR":
+                        raise ApiError.from_status(event["object"])
+                    yield event["type"], event["object"]
+        finally:
+            answer.close()
+
+
+def _error(answer: Response, body: bytes) -> ApiError:
+    try:
+        status = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        status = None
+    if isinstance(status, dict) and status.get("kind") == "Status":
+        error = ApiError.from_status(status, answer.status)
+    else:
+        error = ApiError(answer.status, "", body.decode("utf-8", "replace")[:1000] or f"HTTP {answer.status}")
+    error.headers = dict(answer.headers)
+    return error
+
+
+async def wait_ready(client: Client, seconds: float = 30.0) -> None:
+    """Return once `/readyz` answers. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await (await client.raw("GET", "/readyz")).read()
+                return
+            except (Unreachable, ApiError):
+                # The server cannot tell a client that does not know it yet: this is the one place that polls.
+                await client.clock.sleep(0.02)

@@ -1,0 +1,271 @@
+"""HTTP/1.1 to one server: a pool of kept connections, streamed bodies, raw upgrades.
+
+One exchange at a time on a connection; a body that is not read to its end closes it. Reading is paused while more
+than `BUFFERED_BYTES_MAX` wait for the reader, so a slow consumer slows the server and not our memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import httptools
+
+BUFFERED_BYTES_MAX = 1 << 20
+IDLE_CONNECTIONS_MAX = 8
+CONNECT_SECONDS_MAX = 10.0
+
+
+class Unreachable(ConnectionError):
+    """The server did not answer: refused, reset, or closed before the answer was whole."""
+
+
+class Response:
+    """Status and headers of an answer; the body is read once, whole or in pieces."""
+
+    def __init__(self, connection: _Connection, pool: Transport) -> None:
+        self._connection, self._pool, self._closed = connection, pool, False
+        self.status = connection.parser.get_status_code()
+        self.headers = connection.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises Unreachable if the connection ends before the body does."""
+        try:
+            while (piece := await self._connection.piece()) is not None:
+                yield piece
+        finally:
+            self.close()
+
+    async def read(self) -> bytes:
+        return b"".join([piece async for piece in self.chunks()])
+
+    def close(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end. Twice is as good as once."""
+        if not self._closed:
+            self._closed = True
+            self._pool.release(self._connection)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection. Doubles as httptools' callback object."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.ended: BaseException | None = None
+        self.used = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.headers: dict[str, str] = {}
+        self.head_done = self.body_done = self.upgraded = False
+        self._pieces: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+
+    # asyncio.Protocol
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.upgraded:
+            self.on_body(data)
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.upgraded = self.head_done = True
+            rest = data[upgrade.args[0] :]
+            if rest:
+                self.on_body(rest)
+            self._wake()
+        except httptools.HttpParserError as error:
+            self.ended = Unreachable(f"malformed HTTP answer: {error}")
+            self.close()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.ended is None:
+            self.ended = Unreachable(str(error) if error else "connection closed by the server")
+        self._wake()
+
+    # httptools
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.head_done = True
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+        self._buffered += len(body)
+        if self._buffered > BUFFERED_BYTES_MAX and not self._paused and self.transport:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        self.body_done = True
+        self._wake()
+
+    # the exchange
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def head(self, request: bytes) -> None:
+        """Send one request and return once the answer's head is there."""
+        self._reset()
+        self.used += 1
+        if self.transport is None or self.ended or self.transport.is_closing():
+            raise self.ended or Unreachable("connection closed")
+        self.transport.write(request)
+        while not self.head_done:
+            if self.ended:
+                raise self.ended
+            await self._wait()
+
+    async def piece(self) -> bytes | None:
+        """The next piece of the body; None at its end."""
+        while not self._pieces:
+            if self.body_done or (self.upgraded and self.ended):
+                return None
+            if self.ended:
+                # A body without length or chunks ends with the connection.
+                if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
+                    return None
+                raise self.ended
+            await self._wait()
+        pieces = b"".join(self._pieces) if len(self._pieces) > 1 else self._pieces[0]
+        self._pieces.clear()
+        self._buffered = 0
+        if self._paused and self.transport:
+            self._paused = False
+            self.transport.resume_reading()
+        return pieces
+
+    @property
+    def reusable(self) -> bool:
+        return (
+            self.body_done
+            and not self.upgraded
+            and self.ended is None
+            and self.parser.should_keep_alive()
+            and self.transport is not None
+            and not self.transport.is_closing()
+        )
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+
+class Upgraded:
+    """The raw connection after `101 Switching Protocols`."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self.headers = connection.headers
+
+    def write(self, data: bytes) -> None:
+        assert self._connection.transport is not None
+        self._connection.transport.write(data)
+
+    async def read(self) -> bytes:
+        """The next bytes; empty once the other side has closed."""
+        return await self._connection.piece() or b""
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Transport:
+    """Connections to the server of one base URL (`https://host:port[/prefix]`, `http://…`)."""
+
+    def __init__(self, base: str, context: ssl.SSLContext | None, server_name: str = "") -> None:
+        parts = urlsplit(base)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"unusable server URL {base!r}")
+        self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        self.prefix = parts.path.rstrip("/")
+        self.authority = parts.netloc.rpartition("@")[2]
+        self._context = context if parts.scheme == "https" else None
+        self._server_name = server_name or None
+        self._idle: list[_Connection] = []
+
+    async def exchange(self, request: bytes, *, idempotent: bool) -> Response:
+        """Send a whole request. Raises Unreachable.
+
+        A kept connection may have been closed by the server meanwhile: an idempotent request is then sent again on a
+        new one.
+        """
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.ended or connection.transport is None or connection.transport.is_closing():
+                continue
+            try:
+                await connection.head(request)
+                return Response(connection, self)
+            except BaseException as error:
+                connection.close()
+                if not isinstance(error, ConnectionError) or not idempotent:
+                    raise
+        connection = await self._connect()
+        try:
+            await connection.head(request)
+        except BaseException:
+            connection.close()
+            raise
+        return Response(connection, self)
+
+    async def upgrade(self, request: bytes) -> Upgraded | Response:
+        """Send an upgrade request; the Response is the server's refusal."""
+        connection = await self._connect()
+        try:
+            await connection.head(request)
+        except BaseException:
+            connection.close()
+            raise
+        return Upgraded(connection) if connection.upgraded else Response(connection, self)
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                _, connection = await loop.create_connection(
+                    _Connection,
+                    self._host,
+                    self._port,
+                    ssl=self._context,
+                    server_hostname=(self._server_name or self._host) if self._context else None,
+                )
+        except ssl.SSLCertVerificationError as error:
+            raise Unreachable(f"certificate of {self.authority} is not trusted: {error.verify_message}") from error
+        except (OSError, TimeoutError) as error:
+            raise Unreachable(f"{self.authority}: {error or 'no answer'}") from error
+        return connection
+
+    def release(self, connection: _Connection) -> None:
+        if connection.reusable and len(self._idle) < IDLE_CONNECTIONS_MAX:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
