@@ -43,16 +43,17 @@ class SimulatedClock:
     """A clock that stands still until `advance` is called; sleepers wake in order of their deadline."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
-        self._now = start
+        # Elapsed time is what is kept: added to Unix time, milliseconds would drown in a float's rounding.
+        self._now = 0.0
         self._start = start
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
 
     def time(self) -> float:
-        return self._now
+        return self._start + self._now
 
     def monotonic(self) -> float:
-        return self._now - self._start
+        return self._now
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
