@@ -1,0 +1,1 @@
+"""Numbers that may be given out only once: cluster IPs and node ports."""

@@ -1,0 +1,1 @@
+"""What is written down about each request: policy, stages, log and webhook."""
