@@ -1,0 +1,99 @@
+"""One object as the cache holds it: its bytes cut where the revision is spliced in, and what selectors ask about it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from peavine.machinery.names import group_version
+
+Object = dict[str, Any]
+NO_LABELS: dict[str, str] = {}
+
+
+class Entry:
+    """An object at one revision; never changed once made.
+
+    `rest` is its JSON from behind `"metadata":{` on, so that every answer is `head + revision + rest` and nobody has to
+    parse or copy more than that.
+    """
+
+    __slots__ = ("fields", "labels", "name", "namespace", "obj", "rest", "revision")
+
+    def __init__(
+        self, namespace: str, name: str, revision: int, rest: bytes, labels: dict[str, str], fields: dict[str, str]
+    ) -> None:
+        self.namespace, self.name, self.revision, self.rest = namespace, name, revision, rest
+        self.labels, self.fields = labels, fields
+        self.obj: Object | None = None  # decoded, for a while, where code inside the process asked for it
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Change:
+    """One event: what happened at `revision`, with the object after (or the deleted one) and before.
+
+    `frames` holds what was rendered for watchers while the event is handed out: rendered once, shared, then dropped.
+    """
+
+    __slots__ = ("entry", "frames", "old", "revision", "type")
+
+    def __init__(self, type: str, revision: int, entry: Entry, old: Entry | None) -> None:
+        self.type, self.revision, self.entry, self.old = type, revision, entry, old
+        self.frames: dict[Any, bytes] | None = None
+
+
+class Form:
+    """How the objects of one resource look in the store: `{"kind":K,"apiVersion":V,"metadata":{...}...}`."""
+
+    def __init__(self, group: str, version: str, kind: str, fields: Mapping[str, Callable[[Object], str]]) -> None:
+        self.api_version, self.kind = group_version(group, version), kind
+        self.head = open_object(self.api_version, kind)
+        # Field labels beyond name and namespace, read once when the object is loaded.
+        self.fields = {k: v for k, v in fields.items() if k not in ("metadata.name", "metadata.namespace")}
+
+    def encode(self, obj: Object) -> bytes:
+        """The stored bytes of an object: type first, then metadata, without a resource version."""
+        meta = obj.get("metadata") or {}
+        if "resourceVersion" in meta or "selfLink" in meta:
+            meta = {k: v for k, v in meta.items() if k not in ("resourceVersion", "selfLink")}
+        ordered = {"kind": self.kind, "apiVersion": self.api_version, "metadata": meta}
+        for name, value in obj.items():
+            if name not in ordered:
+                ordered[name] = value
+        return dumps(ordered)
+
+    def entry(self, namespace: str, name: str, revision: int, value: bytes) -> Entry:
+        """Load stored bytes; those that another server wrote in another order or version are brought to this form."""
+        obj = orjson.loads(value)
+        if not value.startswith(self.head):
+            value = self.encode(obj)
+        labels = obj["metadata"].get("labels") or NO_LABELS
+        if labels:
+            labels = {sys.intern(k): sys.intern(v) for k, v in labels.items()}
+        fields = {label: read(obj) for label, read in self.fields.items()} if self.fields else NO_LABELS
+        return Entry(sys.intern(namespace), name, revision, value[len(self.head) :], labels, fields)
+
+    def load(self, entry: Entry, revision: int = 0) -> Object:
+        """The object as a dict, with its resource version; a new one at every call."""
+        return orjson.loads(b'%b"resourceVersion":"%d",%b' % (self.head, revision or entry.revision, entry.rest))
+
+
+def open_object(api_version: str, kind: str) -> bytes:
+    """The first bytes of an object of a kind, up to and with `"metadata":{`."""
+    return dumps({"kind": kind, "apiVersion": api_version, "metadata": {}})[:-2]
+
+
+def dumps(obj: Any) -> bytes:
+    """JSON as the API writes it. Integers past 64 bits, which orjson refuses, go through the standard library."""
+    try:
+        return orjson.dumps(obj)
+    except TypeError:
+        import json
+
+        return json.dumps(obj, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
