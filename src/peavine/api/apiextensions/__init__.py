@@ -1,0 +1,1 @@
+"""apiextensions.k8s.io: the CustomResourceDefinition object itself."""

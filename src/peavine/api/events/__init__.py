@@ -1,0 +1,1 @@
+"""events.k8s.io: the newer face of core events."""
