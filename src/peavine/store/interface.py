@@ -69,7 +69,7 @@ class Conflict(StoreError):
 
 
 class Compacted(StoreError):
-    """The asked revision is gone; `revision` is the newest compacted one."""
+    """The asked revision is gone; `revision` is the newest compacted one, where the store tells it, else the asked."""
 
     def __init__(self, revision: int) -> None:
         super().__init__(f"required revision has been compacted (compacted: {revision})")
@@ -151,8 +151,8 @@ class Store(Protocol):
         """The current revision."""
 
     async def compact(self, revision: int) -> None:
-        """Forget history up to `revision`: reads below it and watches from it or below raise `Compacted`.
-        Compacting what is compacted does nothing. Raises `FutureRevision`."""
+        """Forget history up to `revision`: reads below it, and watches that start below it, raise `Compacted` (one that
+        starts exactly at it may). Compacting what is compacted does nothing. Raises `FutureRevision`."""
 
     async def grant(self, ttl_seconds: int) -> int:
         """A new lease (a positive number); keys put under it are deleted when it ends."""

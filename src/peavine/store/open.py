@@ -24,4 +24,11 @@ async def open_store(url: str, **options: Any) -> Store:
         path = Path(rest.removeprefix("//") if rest.startswith("///") else rest)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return SqliteStore(path, **options)
+    if scheme == "etcd":
+        from peavine.store.etcd import EtcdStore
+
+        endpoints = [endpoint for endpoint in rest.removeprefix("//").rstrip("/").split(",") if endpoint]
+        if not endpoints:
+            raise ValueError(f"no endpoint in {url!r}: use etcd://host:port[,host:port...]")
+        return await EtcdStore.open(endpoints, **options)
     raise ValueError(f"unknown store {url!r}: use sqlite:///path, memory:// or etcd://host:port")
