@@ -127,8 +127,8 @@ class Informer:
             self.namespace, label_selector=self._label_selector, field_selector=self._field_selector
         )
         items = answer.get("items") or []
-        kind = answer["kind"].removesuffix("List")
-        api_version = answer["apiVersion"]
+        # Items of a list come without kind and apiVersion; the list's own tell them.
+        kind, api_version = answer["kind"].removesuffix("List"), answer["apiVersion"]
         gone = set(self._objects)
         for item in items:
             item.setdefault("kind", kind)

@@ -137,13 +137,19 @@ class Client:
 
 
 class Resource:
-    """The verbs of one resource. `namespace=None` means cluster-scoped, or all namespaces for list and watch."""
+    """The verbs of one resource. `namespace=None` means cluster-scoped, or all namespaces for list and watch.
 
-    def __init__(self, client: Client, gvr: GVR) -> None:
+    With `metadata_only`, answers to get, list, watch and patch are PartialObjectMetadata.
+    """
+
+    def __init__(self, client: Client, gvr: GVR, *, metadata_only: bool = False) -> None:
         self.client, self.gvr = client, gvr
+        form = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+        self._accept = {"Accept": form.format("")} if metadata_only else {}
+        self._accept_list = {"Accept": form.format("List")} if metadata_only else {}
 
     async def get(self, name: str, namespace: str | None = None, *, subresource: str | None = None) -> Object:
-        return await self.client.json("GET", self.gvr.path(namespace, name, subresource))
+        return await self.client.json("GET", self.gvr.path(namespace, name, subresource), headers=self._accept)
 
     async def list(
         self,
@@ -163,7 +169,8 @@ class Resource:
             "continue": continue_token,
             "resourceVersion": resource_version,
         }
-        return await self.client.json("GET", self.gvr.path(namespace), query={k: v for k, v in query.items() if v})
+        given = {k: v for k, v in query.items() if v}
+        return await self.client.json("GET", self.gvr.path(namespace), query=given, headers=self._accept_list)
 
     async def create(self, obj: Object, namespace: str | None = None, **query: Any) -> Object:
         where = self.gvr.path(namespace or obj.get("metadata", {}).get("namespace"))
@@ -200,7 +207,7 @@ class Resource:
             self.gvr.path(namespace, name, subresource),
             body,
             query=query,
-            headers={"Content-Type": PATCH_TYPES[type]},
+            headers={"Content-Type": PATCH_TYPES[type], **self._accept},
         )
 
     async def delete(
@@ -249,7 +256,7 @@ class Resource:
             query["allowWatchBookmarks"] = "true"
         if timeout_seconds:
             query["timeoutSeconds"] = timeout_seconds
-        answer = await self.client.raw("GET", self.gvr.path(namespace), query=query)
+        answer = await self.client.raw("GET", self.gvr.path(namespace), query=query, headers=self._accept)
         rest = b""
         try:
             async for piece in answer.chunks():

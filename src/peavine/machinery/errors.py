@@ -111,6 +111,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.code, self.reason, self.message = code, reason, message
         self.details = details or {}
+        # Upstream tells "no details" (absent) from "details, all empty" (`{}`): clients see the difference.
+        self._shows_details = details is not None
         self.headers = headers or {}
 
     def status(self) -> dict[str, Any]:
@@ -124,7 +126,7 @@ class ApiError(Exception):
         }
         if self.reason:
             status["reason"] = self.reason
-        if self.details:
+        if self._shows_details:
             status["details"] = self.details
         status["code"] = self.code
         return status
@@ -135,7 +137,7 @@ class ApiError(Exception):
             int(status.get("code") or code),
             status.get("reason") or "",
             status.get("message") or "",
-            details=status.get("details") or {},
+            details=status.get("details"),
         )
 
 
@@ -227,7 +229,7 @@ def too_many_requests(message: str, retry_after_seconds: int = 1) -> ApiError:
         429,
         "TooManyRequests",
         message,
-        details={"retryAfterSeconds": retry_after_seconds} if retry_after_seconds else {},
+        details={"retryAfterSeconds": retry_after_seconds} if retry_after_seconds else None,
         headers={"Retry-After": str(retry_after_seconds)},
     )
 
