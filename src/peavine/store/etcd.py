@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_SECONDS_MAX = 10.0
 CONNECT_SECONDS_MAX = 2.0
+_PIECE_KEYS = 500
 _KV, _LEASE = "/etcdserverpb.KV/", "/etcdserverpb.Lease/"
 _WATCH = "/etcdserverpb.Watch/Watch"
 _CHANNEL_OPTIONS = [
@@ -128,9 +129,17 @@ class EtcdStore:
         return (answer.items[0] if answer.items else None), revision or answer.revision
 
     async def range(self, prefix: str, start: str = "", limit: int = 0, revision: int = 0) -> Page:
-        answer = await self._read(messages.prefix_request(prefix, start, limit, revision), revision)
-        remaining = answer.total - len(answer.items) if answer.more else 0
-        return Page(answer.items, revision or answer.revision, answer.more, remaining)
+        # In pieces of one revision, so that neither etcd nor this loop works on one huge message.
+        items: list[KeyValue] = []
+        while True:
+            piece = min(_PIECE_KEYS, limit - len(items)) if limit else _PIECE_KEYS
+            answer = await self._read(messages.prefix_request(prefix, start, piece, revision), revision)
+            revision = revision or answer.revision
+            items += answer.items
+            if not answer.more or len(items) == limit:
+                break
+            start = items[-1].key + "\0"
+        return Page(items, revision, answer.more, answer.total - len(answer.items) if answer.more else 0)
 
     async def _read(self, request: bytes, revision: int) -> messages.RangeResponse:
         try:
