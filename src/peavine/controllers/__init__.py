@@ -1,1 +1,20 @@
-"""One module a controller, named after its resource; one loop for all of them."""
+"""One module a controller, named after its resource; one loop for all of them.
+
+What belongs here watches objects and writes objects; it never touches a node, a disk or a socket of its own.
+`CONTROLLERS` is upstream's list under upstream's names (`--controllers`): name -> "module:class", imported when run.
+"""
+
+CONTROLLERS = {
+    "deployment-controller": "deployment:DeploymentController",
+    "endpoints-controller": "endpoints:EndpointsController",
+    "endpointslice-controller": "endpointslice:EndpointSliceController",
+    "garbage-collector-controller": "garbage_collector:GarbageCollector",
+    "namespace-controller": "namespace:NamespaceController",
+    "node-lifecycle-controller": "node_lifecycle:NodeLifecycleController",
+    "pod-garbage-collector-controller": "pod_gc:PodGCController",
+    "replicaset-controller": "replicaset:ReplicaSetController",
+    "replicationcontroller-controller": "replicaset:ReplicationControllerController",
+    "root-ca-certificate-publisher-controller": "root_ca_publisher:RootCAPublisher",
+    "serviceaccount-controller": "serviceaccount:ServiceAccountController",
+    "taint-eviction-controller": "taint_eviction:TaintEvictionController",
+}

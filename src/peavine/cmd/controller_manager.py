@@ -1,0 +1,88 @@
+"""The controller manager: upstream's controllers, one process."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib
+from pathlib import Path
+from typing import Any
+
+from peavine.base.lifetimes import scope
+from peavine.client import Client, EventRecorder, InformerFactory
+from peavine.client.rest import wait_ready
+from peavine.cmd.process import connect, leader_flags, led, parser, serve
+from peavine.controllers import CONTROLLERS
+from peavine.controllers.controller import Context, Controller
+
+
+def flags() -> argparse.ArgumentParser:
+    options = parser("controller-manager", __doc__ or "", secure_port=10257)
+    leader_flags(options, "kube-controller-manager")
+    options.add_argument(
+        "--controllers", default="*", help="which to run: '*' for all on by default, 'foo' runs it, '-foo' does not"
+    )
+    options.add_argument(
+        "--root-ca-file", default="", help="CA published to every namespace (the kubeconfig's if empty)"
+    )
+    options.add_argument("--cluster-cidr", default="172.7.0.0/16", help="range of pod addresses")
+    options.add_argument("--node-cidr-mask-size", type=int, default=24, help="prefix length of a node's pod subnet")
+    options.add_argument("--allocate-node-cidrs", default="true", help="give each node a pod subnet")
+    options.add_argument("--service-cluster-ip-range", default="192.168.0.0/16", help="range of Service addresses")
+    options.add_argument("--cluster-name", default="kubernetes", help="instance prefix of the cluster")
+    options.add_argument("--cluster-signing-cert-file", default="", help="CA certificate that signs CSRs (PEM)")
+    options.add_argument("--cluster-signing-key-file", default="", help="key of that CA (PEM)")
+    options.add_argument("--service-account-private-key-file", default="", help="key that signs legacy tokens (PEM)")
+    options.add_argument("--node-monitor-grace-period", type=float, default=50.0, help="seconds")
+    options.add_argument("--terminated-pod-gc-threshold", type=int, default=12500, help="terminated pods kept")
+    return options
+
+
+def chosen(wanted: str) -> list[str]:
+    """The controllers that a `--controllers` value names. Raises SystemExit for one that does not exist."""
+    entries = [entry.strip() for entry in wanted.split(",") if entry.strip()]
+    for entry in entries:
+        if entry != "*" and entry.lstrip("-") not in CONTROLLERS:
+            raise SystemExit(
+                f'peavine controller-manager: "{entry.lstrip("-")}" is not in the list of known controllers'
+            )
+    return [
+        name
+        for name in CONTROLLERS
+        if f"-{name}" not in entries and any(fnmatch.fnmatchcase(name, entry) for entry in entries)
+    ]
+
+
+def load(name: str) -> type[Controller]:
+    module, _, class_ = CONTROLLERS[name].partition(":")
+    return getattr(importlib.import_module(f"peavine.controllers.{module}"), class_)
+
+
+async def run_controllers(client: Client, names: list[str], options: dict[str, Any], **context: Any) -> None:
+    """Run the named controllers over shared informers until cancelled."""
+    informers = InformerFactory(client, **context)
+    controllers = []
+    for name in names:
+        recorder = EventRecorder(client, name, **context)
+        controllers.append(load(name)(Context(client, informers, recorder, options=options, **context)))
+    async with scope() as tasks:
+        tasks.start(informers.run(), name="informers")
+        running = [tasks.start(controller.run(), name=controller.name) for controller in controllers]
+        for controller in controllers:
+            tasks.start(controller.recorder.run(), name=f"events of {controller.name}")
+        for task in running:
+            await task
+
+
+async def _main(args: argparse.Namespace, root_ca: str) -> None:
+    client = connect(args, "controller-manager")
+    await wait_ready(client)
+    options = {**vars(args), "root_ca": root_ca or client.config.ca}
+    await led(args, client, lambda: run_controllers(client, chosen(args.controllers), options))
+
+
+def main(argv: list[str]) -> int:
+    args = flags().parse_args(argv)
+    chosen(args.controllers)
+    root_ca = Path(args.root_ca_file).read_text() if args.root_ca_file else ""
+    return serve(args, _main(args, root_ca))
