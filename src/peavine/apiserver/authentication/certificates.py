@@ -1,0 +1,90 @@
+"""Users by TLS client certificate: the common name is the user, the organizations are the groups.
+
+The TLS layer has verified that some accepted authority signed the certificate. Here it must have been one of the
+*client* authorities: a certificate of the front-proxy authority is a proxy's, never a user's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from peavine.apiserver.authentication.user import User
+from peavine.apiserver.requests import RequestInfo
+from peavine.base.clock import REAL, Clock
+from peavine.machinery import errors
+from peavine.machinery.x509 import USER_UID, Certificate, MalformedCertificate, pem_blocks, read_certificate
+
+CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+CERTIFICATES_REMEMBERED_MAX = 4096
+_CLIENT_AUTH, _ANY_USAGE = "1.3.6.1.5.5.7.3.2", "2.5.29.37.0"
+
+
+class Authorities:
+    """A bundle of CA certificates, read again when the file changes; remembers what each has signed."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._stamp: tuple[int, int] = (0, 0)
+        self._authorities: list[bytes] = []
+        self._verified: dict[bytes, Certificate | None] = {}
+
+    def verify(self, der: bytes) -> Certificate | None:
+        """The certificate where one of the bundle signed it, whatever its validity period; else None."""
+        status = self.path.stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            self._stamp, self._authorities = stamp, pem_blocks(self.path.read_bytes())
+            self._verified.clear()
+        if der not in self._verified:
+            if len(self._verified) >= CERTIFICATES_REMEMBERED_MAX:
+                self._verified.clear()
+            self._verified[der] = self._check(der)
+        return self._verified[der]
+
+    def _check(self, der: bytes) -> Certificate | None:
+        try:
+            certificate = read_certificate(der)
+        except MalformedCertificate:
+            return None
+        usages = certificate.extended_key_usage
+        if certificate.is_ca or (usages and _CLIENT_AUTH not in usages and _ANY_USAGE not in usages):
+            return None
+        return certificate if any(_signed_by(der, authority) for authority in self._authorities) else None
+
+
+def _signed_by(der: bytes, authority: bytes) -> bool:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        x509.load_der_x509_certificate(der).verify_directly_issued_by(x509.load_der_x509_certificate(authority))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+class CertificateAuthenticator:
+    def __init__(self, client_ca: Authorities, clock: Clock = REAL) -> None:
+        self.client_ca, self.clock = client_ca, clock
+
+    async def authenticate(self, info: RequestInfo) -> User | None:
+        if info.peer_certificate is None:
+            return None
+        certificate = self.client_ca.verify(info.peer_certificate)
+        if certificate is None:
+            return None  # another authority's: the front proxy's, perhaps
+        if not certificate.not_before <= self.clock.time() <= certificate.not_after:
+            raise errors.unauthorized()
+        if not certificate.common_name:
+            return None
+        uids = certificate.named(USER_UID)
+        if len(uids) > 1:
+            raise errors.unauthorized()
+        return User(
+            certificate.common_name,
+            uids[0] if uids else "",
+            tuple(certificate.organizations),
+            {CREDENTIAL_ID: ["X509SHA256=" + hashlib.sha256(info.peer_certificate).hexdigest()]},
+        )

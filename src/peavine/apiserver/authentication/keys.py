@@ -1,0 +1,81 @@
+"""Keys that sign and verify service-account tokens: several may verify, one signs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class VerificationKey:
+    """A public key, the id tokens name it by, and the one algorithm it is good for."""
+
+    key_id: str
+    algorithm: str
+    public: Any
+
+    def jwk(self) -> dict[str, Any]:
+        """The key as a JSON Web Key, for the discovery of verifiers outside the cluster."""
+        import json
+
+        from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+        kind = RSAAlgorithm if self.algorithm.startswith("RS") else ECAlgorithm
+        jwk = json.loads(kind.to_jwk(self.public))
+        return {"use": "sig", **jwk, "kid": self.key_id, "alg": self.algorithm}
+
+
+def algorithm_of(public: Any) -> str:
+    """RS256 for RSA; ES256, ES384, ES512 by curve. Raises ValueError for other keys."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    if isinstance(public, rsa.RSAPublicKey):
+        return "RS256"
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        by_curve = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+        if public.curve.name in by_curve:
+            return by_curve[public.curve.name]
+    raise ValueError("unknown type of service account key: want RSA or ECDSA on P-256, P-384 or P-521")
+
+
+def verification_key(public: Any) -> VerificationKey:
+    from cryptography.hazmat.primitives import serialization
+
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+    return VerificationKey(key_id, algorithm_of(public), public)
+
+
+def load_verification_keys(paths: Iterable[str | os.PathLike[str]]) -> list[VerificationKey]:
+    """Every public key in the PEM files; private keys count as their public halves. In order, each once."""
+    from cryptography.hazmat.primitives import serialization
+
+    found: dict[str, VerificationKey] = {}
+    for path in paths:
+        for match in _BLOCK.finditer(Path(path).read_bytes()):
+            label, block = match.group(1), match.group(0)
+            if b"PRIVATE" in label:
+                public = serialization.load_pem_private_key(block, None).public_key()
+            elif b"PUBLIC" in label:
+                public = serialization.load_pem_public_key(block)  # type: ignore[assignment]
+            else:
+                continue
+            key = verification_key(public)
+            found.setdefault(key.key_id, key)
+    return list(found.values())
+
+
+def load_signing_key(path: str | os.PathLike[str]) -> tuple[Any, VerificationKey]:
+    """The private key of a PEM file, and its public half."""
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_pem_private_key(Path(path).read_bytes(), None)
+    return private, verification_key(private.public_key())
