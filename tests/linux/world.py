@@ -175,9 +175,15 @@ def _wire(names: dict[str, str]) -> None:
     )
     for host, (ip, ip6) in hosts.items():
         with namespaces.inside(names[host]):
-            for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            # Without duplicate address detection IPv6 works at once.
+            for path, value in (
+                ("ipv4/ip_forward", "1"),
+                ("ipv6/conf/all/forwarding", "1"),
+                ("ipv6/conf/default/accept_dad", "0"),
+                ("ipv6/conf/eth0/accept_dad", "0"),
+            ):
                 with open(f"/proc/sys/net/{path}", "w") as f:
-                    f.write("1")
+                    f.write(value)
         lines = [
             "link set lo up",
             "link set eth0 up",
