@@ -10,6 +10,8 @@ COMMANDS = {
     "up": "up",
     "down": "down",
     "status": "status",
+    "example": "example",
+    "supervise": "supervise",
     "apiserver": "apiserver",
     "controller-manager": "controller_manager",
     "scheduler": "scheduler",

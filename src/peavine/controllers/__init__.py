@@ -10,6 +10,7 @@ CONTROLLERS = {
     "endpointslice-controller": "endpointslice:EndpointSliceController",
     "garbage-collector-controller": "garbage_collector:GarbageCollector",
     "namespace-controller": "namespace:NamespaceController",
+    "node-ipam-controller": "node_ipam:NodeIPAMController",
     "node-lifecycle-controller": "node_lifecycle:NodeLifecycleController",
     "pod-garbage-collector-controller": "pod_gc:PodGCController",
     "replicaset-controller": "replicaset:ReplicaSetController",

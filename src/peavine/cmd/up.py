@@ -1,0 +1,211 @@
+"""Start a cluster on this machine: certificates, the components under supervision, a kubeconfig."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from peavine.base.lifetimes import run as run_main
+from peavine.client import Client
+from peavine.client.rest import wait_ready
+from peavine.client.transport import Unreachable
+from peavine.cmd.cluster import (
+    POD_RANGES,
+    SERVICE_RANGES,
+    Cluster,
+    default_data_dir,
+    free_range,
+    machine_networks,
+    primary_address,
+)
+from peavine.cmd.supervise import lock
+from peavine.machinery.errors import ApiError
+
+READY_SECONDS_MAX = 60.0
+
+
+def flags() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="peavine up", description=__doc__)
+    options.add_argument(
+        "--data-dir", default=default_data_dir(), help="where everything is kept (default: %(default)s)"
+    )
+    options.add_argument(
+        "--runtime",
+        choices=("auto", "containerd", "simulated"),
+        default="auto",
+        help="what runs the pods; auto takes containerd where it can, else simulates",
+    )
+    options.add_argument("--nodes", type=int, default=1, help="how many nodes (more than one: simulated runtime only)")
+    options.add_argument("--api-only", action="store_true", help="only the API server")
+    options.add_argument("--secure-port", type=int, default=6443, help="port of the API server")
+    options.add_argument("--node-ip", default="", help="this machine's address (default: that of its default route)")
+    options.add_argument("--node-name", default="", help="this node's name (default: the host name)")
+    options.add_argument("--pod-cidr", default="", help="range of pod addresses (default: %(default)s, the first free)")
+    options.add_argument("--service-cidr", default="", help="range of Service addresses (default: the first free)")
+    options.add_argument("--store", default="", help="sqlite (default), or etcd://host:port[,host:port]")
+    options.add_argument("--proxy-mode", choices=("nftables", "iptables", "ipvs", "userspace"), default="nftables")
+    options.add_argument("--backend", choices=("host-gw", "vxlan", "none"), default="host-gw", help="pod network")
+    options.add_argument("--foreground", action="store_true", help="supervise in this process until interrupted")
+    options.add_argument("--timeout", type=float, default=READY_SECONDS_MAX, help="seconds to wait for the node")
+    return options
+
+
+def main(argv: list[str]) -> int:
+    args = flags().parse_args(argv)
+    try:
+        cluster, fresh = settle(args)
+    except (ValueError, OSError) as error:
+        print(f"peavine up: {error}", file=sys.stderr)
+        return 1
+    for note in cluster.notes if fresh else ():
+        print(note)
+    started = time.monotonic()
+    held = lock(cluster.directory)
+    if held is None:
+        print(f"The cluster in {cluster.data_dir} is running already.")
+    else:
+        prepare(cluster)
+        os.close(held)
+        if args.foreground:
+            from peavine.cmd import supervise
+
+            print(f"export KUBECONFIG={cluster.admin_kubeconfig}")
+            return supervise.main([f"--data-dir={cluster.data_dir}"])
+        _start_supervisor(cluster)
+    try:
+        run_main(_until_ready(cluster, args.timeout, started))
+    except (TimeoutError, ExceptionGroup, RuntimeError) as error:
+        print(f"peavine up: not ready after {args.timeout:.0f} s: {reason_of(error)}", file=sys.stderr)
+        print(f"Look at `peavine status` and {cluster.directory / 'logs'}.", file=sys.stderr)
+        return 1
+    print(f"\nexport KUBECONFIG={cluster.admin_kubeconfig}\nkubectl get nodes")
+    return 0
+
+
+def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
+    """The cluster of the data directory, as it was made; or a new one as the flags and this machine allow.
+
+    Raises ValueError where the flags ask for what cannot be.
+    """
+    directory = Path(args.data_dir).absolute()
+    if (existing := Cluster.load(directory)) is not None:
+        return existing, False
+    notes: list[str] = []
+    runtime = _runtime(args, notes)
+    if args.nodes > 1 and runtime == "containerd" and not args.api_only:
+        raise ValueError("--nodes above 1 needs --runtime simulated: several containerd nodes are NotImplemented")
+    networks = machine_networks()
+    pods = args.pod_cidr or free_range(POD_RANGES, networks)
+    services = args.service_cidr or free_range(SERVICE_RANGES, [*networks, pods])
+    for chosen, wanted, what in ((pods, POD_RANGES[0], "pods"), (services, SERVICE_RANGES[0], "Services")):
+        if chosen != wanted:
+            notes.append(f"{what.capitalize()} get {chosen}: {wanted} is in use on this machine.")
+    cluster = Cluster(
+        data_dir=str(directory),
+        node_name=(args.node_name or socket.gethostname()).lower(),
+        node_ip=args.node_ip or primary_address(),
+        runtime=runtime,
+        secure_port=args.secure_port,
+        pod_range=pods,
+        service_range=services,
+        store=args.store,
+        proxy_mode=args.proxy_mode,
+        backend=args.backend,
+        simulated_nodes=args.nodes,
+        api_only=args.api_only,
+        notes=notes,
+    )
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cluster.save()
+    return cluster, True
+
+
+def _runtime(args: argparse.Namespace, notes: list[str]) -> str:
+    lacking = ""
+    if os.geteuid() != 0:
+        lacking = "no root"
+    elif missing := [name for name in ("containerd", "runc", "nft") if shutil.which(name) is None]:
+        lacking = f"{', '.join(missing)} not installed"
+    if args.runtime == "containerd" and lacking:
+        raise ValueError(f"--runtime containerd: {lacking}")
+    if args.runtime == "auto" and lacking:
+        notes.append(f"Pods are simulated, nothing runs in containers: {lacking}.")
+    return "simulated" if args.runtime == "simulated" or lacking else "containerd"
+
+
+def prepare(cluster: Cluster) -> None:
+    """Certificates, kubeconfigs and the runtime's configuration: what the processes find when they start."""
+    from peavine.cmd.pki import ensure_kubeconfigs, ensure_node, ensure_pki
+
+    pki = ensure_pki(cluster.data_dir, advertise_addresses=[cluster.node_ip], service_ip=cluster.api_service_ip)
+    ensure_kubeconfigs(pki, cluster.server)
+    ensure_node(pki, cluster.node_name, [cluster.node_ip, "127.0.0.1"], cluster.server)
+    if cluster.runtime == "containerd" and not cluster.api_only:
+        from peavine.kubelet import containerd
+
+        # One that survived its supervisor: stopped, so that the new supervisor's own finds its socket free.
+        asyncio.run(containerd.stop(cluster.data_dir))
+        containerd.write_config(containerd.Layout(cluster.directory))
+
+
+def _start_supervisor(cluster: Cluster) -> None:
+    log_dir = cluster.directory / "logs"
+    log_dir.mkdir(mode=0o700, exist_ok=True)
+    command = [sys.executable, "-m", "peavine.cmd.main", "supervise", f"--data-dir={cluster.data_dir}"]
+    with open(log_dir / "supervisor.log", "ab") as out:
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cluster.data_dir
+        )
+
+
+async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None:
+    client = Client.from_kubeconfig(cluster.admin_kubeconfig, user_agent="peavine-up")
+    async with asyncio.timeout(seconds):
+        await wait_ready(client, seconds)
+        print(f"API server ready after {time.monotonic() - started:.1f} s at {cluster.server}")
+        if cluster.api_only:
+            return
+        if cluster.runtime == "containerd":
+            from peavine.cmd.images import ensure_builtin_images
+            from peavine.kubelet import containerd
+
+            layout = containerd.Layout(cluster.directory)
+            await containerd.wait_ready(layout, seconds)
+            await ensure_builtin_images(str(layout.socket))
+        await _node_ready(client, cluster.node_name)
+        print(f"Node {cluster.node_name} ready after {time.monotonic() - started:.1f} s")
+
+
+async def _node_ready(client: Client, name: str) -> None:
+    """Return once the node says so itself."""
+    nodes = client.resource("v1", "nodes")
+    selector = f"metadata.name={name}"
+    while True:
+        try:
+            listed = await nodes.list(field_selector=selector)
+            if any(_is_ready(node) for node in listed["items"] or ()):
+                return
+            version = listed["metadata"]["resourceVersion"]
+            async for type_, node in nodes.watch(resource_version=version, field_selector=selector):
+                if type_ in ("ADDED", "MODIFIED") and _is_ready(node):
+                    return
+        except (Unreachable, ApiError):
+            await client.clock.sleep(0.1)
+
+
+def _is_ready(node: dict) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def reason_of(error: BaseException) -> str:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
