@@ -1,0 +1,237 @@
+"""watch: initial events, then changes as they come, until the client, the time or the server ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from typing import Any
+
+from peavine.api.kind import Kind
+from peavine.apiserver.cache import Change, ResourceCache, Watcher
+from peavine.apiserver.endpoints.listing import (
+    ListOptions,
+    matcher,
+    narrowing,
+    read_options,
+    revision_of,
+    too_large_version,
+    wait_for_version,
+)
+from peavine.apiserver.endpoints.negotiation import PROTOBUF, negotiate
+from peavine.apiserver.endpoints.rendering import Rendering
+from peavine.apiserver.http import Exchange
+from peavine.apiserver.registry import Registry
+from peavine.machinery import errors
+
+# A watch that names no timeout gets one between these, so that clients spread over restarted servers.
+TIMEOUT_SECONDS_MIN = 1800
+# Frames that wait for a client that does not read, and for how long, before it is cut.
+HELD_FRAMES_MAX = 10_000
+SLOW_SECONDS = 30.0
+# Fields that watchers are filed under: only those that often differ between watchers.
+TRIGGERS = ("metadata.name", "spec.nodeName")
+# Initial events are written in pieces of about this size.
+PIECE_BYTES = 64 << 10
+
+
+class StreamSink:
+    """The client's end of a watch: frames go straight to its connection, or wait while it is full."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.connection = exchange.connection
+        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.held: deque[bytes] | None = deque()  # None: write at once
+        self.slow_since = 0.0
+
+    def send(self, frame: bytes) -> None:
+        if self.held is not None:
+            self.held.append(frame)
+            waits_for_client = self.slow_since and time.monotonic() - self.slow_since > SLOW_SECONDS
+            if len(self.held) > HELD_FRAMES_MAX or waits_for_client:
+                self.cut()
+        elif self.connection.paused:
+            self.slow_since = time.monotonic()
+            self.held = deque((frame,))
+        else:
+            self.connection.write(frame)
+
+    def flush(self) -> None:
+        """The client reads again: send what waited, until it is full again."""
+        self.slow_since = 0.0
+        held = self.held
+        while held:
+            if self.connection.paused:
+                self.slow_since = time.monotonic()
+                return
+            self.connection.write(held.popleft())
+        self.held = None
+
+    def cut(self) -> None:
+        """The client is too slow: it must list again."""
+        self.held = deque()
+        self.end("slow")
+        self.connection.abort()
+
+    def end(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_result(reason)
+
+    def lost(self) -> None:
+        self.end("gone")
+
+
+async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: str, name: str = "") -> None:
+    """Answer a watch request. Raises ApiError for what is wrong with it; afterwards the answer has begun."""
+    info = exchange.info
+    options = read_options(info, kind, name)
+    output = negotiate(info)
+    websocket = None
+    if exchange.upgrade and "websocket" in info.headers.get("upgrade", "").lower():
+        from peavine.apiserver.endpoints.watch_websocket import accept
+
+        websocket = accept(exchange)
+    framing = "websocket" if websocket else "chunked" if info.notes.get("http_version") != "1.0" else ""
+    cached = registry.resource(kind).cache
+    rendering = Rendering(kind, cached, output, framing)
+    first = await _prepare(registry, cached, options)
+
+    sink = StreamSink(exchange)
+    watcher = Watcher(
+        sink,
+        rendering,
+        namespace=namespace if kind.namespaced else "",
+        matches=matcher(options),
+        trigger=_trigger(options),
+        bookmarks=options.bookmarks,
+    )
+    if websocket is None:
+        content_type = output.media + (";stream=watch" if output.media == PROTOBUF else "")
+        exchange.start_stream(200, [("Content-Type", content_type), ("Cache-Control", "no-cache, private")])
+    # From here to `watch` nothing awaits: no change falls between the initial events and the live ones.
+    initial = _initial(registry, cached, options, watcher, first)
+    if isinstance(initial, errors.ApiError):
+        sink.connection.write(rendering.event("ERROR", initial.status()))
+        _finish(exchange, websocket)
+        return
+    cached.watch(watcher)
+    connection = exchange.connection
+    connection.on_lost = sink.lost
+    try:
+        if websocket is not None:
+            websocket.start(sink)
+        await _send_initial(exchange, initial)
+        connection.on_writable = sink.flush
+        sink.flush()
+        await _until_end(exchange, options, sink, watcher, registry, rendering)
+    finally:
+        cached.unwatch(watcher)
+        connection.on_writable = connection.on_lost = None
+    _finish(exchange, websocket)
+
+
+def _finish(exchange: Exchange, websocket: Any) -> None:
+    if websocket is not None:
+        websocket.finish()
+    else:
+        exchange.end_stream()
+
+
+async def _prepare(registry: Registry, cached: ResourceCache, options: ListOptions) -> int:
+    """The revision after which changes are wanted; 0: begin with the present state."""
+    if options.initial_events:
+        await wait_for_version(registry, options.version)
+        return 0
+    if options.initial_events is False and options.version in ("", "0"):
+        await registry.cache.fresh()
+        return registry.cache.revision
+    revision = revision_of(options.version)
+    if not options.version:
+        await registry.cache.fresh()
+    elif revision > registry.cache.revision:
+        newest = await registry.store.revision()
+        if revision <= newest:
+            await registry.cache.reached(revision)
+    return revision
+
+
+def _trigger(options: ListOptions) -> tuple[str, str] | None:
+    requirement = narrowing(options)
+    if requirement is not None and requirement[0] == "field" and requirement[1] in TRIGGERS:
+        return requirement[1], requirement[2]
+    return None
+
+
+class _Recorder:
+    """Takes the frames of past changes, which are sent before the live ones."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def send(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def end(self, reason: str) -> None: ...
+
+
+def _initial(registry: Registry, cached: ResourceCache, options: ListOptions, watcher: Watcher, first: int) -> Any:
+    """What the client hears before live changes: frames (made as they are sent), or the error that ends the watch."""
+    rendering = watcher.renderer
+    revision = registry.cache.revision
+    matches = watcher.matches
+    if first == 0:
+        found = [e for e in cached.select(watcher.namespace, narrowing(options)) if matches is None or matches(e)]
+        watcher.told = revision
+        return _state(rendering, found, revision if options.initial_events and options.bookmarks else 0)
+    if first > revision:
+        return too_large_version(first, revision)
+    changes = cached.since(first)
+    if changes is None:
+        return errors.expired(f"too old resource version: {first} ({cached.floor})")
+    recorder = _Recorder()
+    live, watcher.sink = watcher.sink, recorder
+    for change in changes:
+        if watcher.namespace and change.entry.namespace != watcher.namespace:
+            continue
+        again = Change(change.type, change.revision, change.entry, change.old)
+        watcher.offer(again)
+    watcher.sink = live
+    watcher.told = revision
+    return recorder.frames
+
+
+def _state(rendering: Any, entries: list[Any], marked: int) -> Any:
+    for entry in entries:
+        yield rendering.frame("ADDED", entry, entry.revision)
+    if marked:
+        yield rendering.bookmark(marked, initial_end=True)
+
+
+async def _send_initial(exchange: Exchange, frames: Any) -> None:
+    piece: list[bytes] = []
+    size = 0
+    for frame in frames:
+        piece.append(frame)
+        size += len(frame)
+        if size >= PIECE_BYTES:
+            exchange.connection.write(b"".join(piece))
+            piece, size = [], 0
+            await exchange.drain()
+    if piece:
+        exchange.connection.write(b"".join(piece))
+
+
+async def _until_end(
+    exchange: Exchange,
+    options: ListOptions,
+    sink: StreamSink,
+    watcher: Watcher,
+    registry: Registry,
+    rendering: Rendering,
+) -> None:
+    seconds = options.timeout_seconds or TIMEOUT_SECONDS_MIN * (1 + random.random())
+    done, _ = await asyncio.wait({sink.done}, timeout=seconds)
+    if not done and options.bookmarks and watcher.told < registry.cache.revision:
+        sink.send(rendering.bookmark(registry.cache.revision))

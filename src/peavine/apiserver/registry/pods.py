@@ -1,0 +1,177 @@
+"""Binding and eviction: writes on pods that are requests of their own."""
+
+from __future__ import annotations
+
+from peavine.apiserver.admission.request import CREATE
+from peavine.apiserver.registry.delete import delete
+from peavine.apiserver.registry.registry import Registry
+from peavine.apiserver.registry.request import Object, WriteRequest
+from peavine.apiserver.registry.update import modify
+from peavine.machinery import errors
+from peavine.machinery.errors import not_supported, required
+from peavine.machinery.meta import now
+from peavine.machinery.selectors import SelectorError, selector_of
+
+BUDGET_TRIES = 20
+# Evictions that a disruption controller has not accounted for yet.
+DISRUPTED_PODS_MAX = 2000
+
+
+async def bind(registry: Registry, request: WriteRequest, binding: Object) -> None:
+    """Give a pod its node. Raises ApiError 409 where it has one, or is on its way out."""
+    target = binding.get("target") or {}
+    problems = []
+    if target.get("kind") not in (None, "", "Node"):
+        problems.append(not_supported("target.kind", target.get("kind"), ["Node", "<empty>"]))
+    if not target.get("name"):
+        problems.append(required("target.name"))
+    if problems:
+        raise errors.invalid("Binding", request.name, problems)
+    meta = binding.get("metadata") or {}
+    if request.admit:
+        review = request.admission(CREATE, binding, None)
+        await registry.chain.admit(review)
+        await registry.chain.validate(review)
+
+    def change(pod: Object | None) -> Object:
+        assert pod is not None
+        pod_meta, spec = pod["metadata"], pod["spec"]
+        uid, version = meta.get("uid"), meta.get("resourceVersion")
+        if uid and uid != pod_meta["uid"]:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {pod_meta['uid']}"
+            raise errors.conflict("pods", request.name, "", why)
+        if version and version != pod_meta["resourceVersion"]:
+            raise errors.conflict("pods", request.name)
+        if pod_meta.get("deletionTimestamp"):
+            words = f"pod {request.name} is being deleted, cannot be assigned to a host"
+            raise errors.conflict("pods/binding", request.name, "", words)
+        if spec.get("nodeName"):
+            words = f'pod {request.name} is already assigned to node "{spec["nodeName"]}"'
+            raise errors.conflict("pods/binding", request.name, "", words)
+        if spec.get("schedulingGates"):
+            words = f"pod {request.name} has non-empty .spec.schedulingGates"
+            raise errors.conflict("pods/binding", request.name, "", words)
+        spec["nodeName"] = target["name"]
+        if meta.get("annotations"):
+            pod_meta["annotations"] = {**(pod_meta.get("annotations") or {}), **meta["annotations"]}
+        if meta.get("labels"):
+            pod_meta["labels"] = {**(pod_meta.get("labels") or {}), **meta["labels"]}
+        stamp = now(registry.clock.time())
+        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+        scheduled = next((c for c in conditions if c.get("type") == "PodScheduled"), None)
+        if scheduled is None:
+            scheduled = {"type": "PodScheduled"}
+            conditions.append(scheduled)
+        if scheduled.get("status") != "True":
+            scheduled["lastTransitionTime"] = stamp
+        scheduled["status"] = "True"
+        scheduled.setdefault("lastProbeTime", None)
+        for name in ("reason", "message"):
+            scheduled.pop(name, None)
+        generation = pod_meta.get("generation")
+        if generation:
+            scheduled["observedGeneration"] = generation
+        return pod
+
+    inner = _inner(request)
+    await modify(registry, inner, change)
+
+
+def _inner(request: WriteRequest) -> WriteRequest:
+    """The write that follows from a request which admission has already seen."""
+    from dataclasses import replace
+
+    return replace(request, admit=False, object_gvk=None)
+
+
+async def evict(registry: Registry, request: WriteRequest, eviction: Object) -> None:
+    """Delete a pod if its disruption budget allows. Raises ApiError 429 where it does not (now)."""
+    options = dict(eviction.get("deleteOptions") or {})
+    if options.get("dryRun"):
+        request.dry_run = True
+    if request.admit:
+        review = request.admission(CREATE, eviction, None)
+        await registry.chain.admit(review)
+        await registry.chain.validate(review)
+    entry = await registry.read(request.kind, request.namespace, request.name)
+    pod = registry.object(request.kind, entry)
+    removal = _inner(request)
+    removal.subresource, removal.options = "", options
+    phase = (pod.get("status") or {}).get("phase")
+    if phase in ("Succeeded", "Failed", "Pending") or pod["metadata"].get("deletionTimestamp"):
+        await delete(registry, removal)
+        return
+    budgets = _budgets(registry, pod)
+    if len(budgets) > 1:
+        words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise errors.ApiError(500, "InternalError", words)
+    if budgets:
+        healthy = _ready(pod)
+        spec = budgets[0].get("spec") or {}
+        always = spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
+        status = budgets[0].get("status") or {}
+        enough = (status.get("currentHealthy") or 0) >= (status.get("desiredHealthy") or 0) > 0
+        if healthy or not (always or enough):
+            await _spend(registry, request, budgets[0], pod)
+    removal.options = {**options}
+    removal.options.setdefault("preconditions", {"uid": pod["metadata"]["uid"]})
+    await delete(registry, removal)
+
+
+def _ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def _budgets(registry: Registry, pod: Object) -> list[Object]:
+    resource = registry.named("policy", "poddisruptionbudgets")
+    if resource is None:
+        return []
+    found = []
+    for entry in resource.cache.entries(pod["metadata"]["namespace"]):
+        budget = resource.cache.form.load(entry)
+        try:
+            selector = selector_of((budget.get("spec") or {}).get("selector"))
+        except SelectorError:
+            continue
+        if selector.matches(pod["metadata"].get("labels")):
+            found.append(budget)
+    return found
+
+
+async def _spend(registry: Registry, request: WriteRequest, budget: Object, pod: Object) -> None:
+    """Take one disruption from a budget, or refuse."""
+    resource = registry.named("policy", "poddisruptionbudgets")
+    assert resource is not None
+    name = budget["metadata"]["name"]
+    inner = _inner(request)
+    inner.kind, inner.name, inner.subresource = resource.hub, name, "status"
+
+    def change(live: Object | None) -> Object:
+        assert live is not None
+        status = live.setdefault("status", {})
+        generation = live["metadata"].get("generation") or 0
+        if (status.get("observedGeneration") or 0) < generation:
+            error = errors.too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
+            words = f"The disruption budget {name} is still being processed by the server."
+            error.details["causes"] = [{"reason": "DisruptionBudget", "message": words}]
+            raise error
+        allowed = status.get("disruptionsAllowed") or 0
+        if allowed < 0:
+            raise errors.forbidden("poddisruptionbudgets", name, "pdb disruptions allowed is negative", "policy")
+        if len(status.get("disruptedPods") or {}) > DISRUPTED_PODS_MAX:
+            words = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
+            raise errors.forbidden("poddisruptionbudgets", name, words, "policy")
+        if allowed == 0:
+            error = errors.too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+            words = (
+                f"The disruption budget {name} needs {status.get('desiredHealthy') or 0} healthy pods and has "
+                f"{status.get('currentHealthy') or 0} currently"
+            )
+            error.details["causes"] = [{"reason": "DisruptionBudget", "message": words}]
+            raise error
+        status["disruptionsAllowed"] = allowed - 1
+        status.setdefault("disruptedPods", {})[pod["metadata"]["name"]] = now(registry.clock.time())
+        return live
+
+    await modify(registry, inner, change)

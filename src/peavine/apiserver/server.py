@@ -1,0 +1,402 @@
+"""The API server put together: store, cache, registry, security and HTTP, and the chain that every request passes."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from peavine.api.kind import Kind
+from peavine.apiserver.admission.chain import build_chain
+from peavine.apiserver.authentication.build import AuthenticationConfig, build_authenticator
+from peavine.apiserver.authentication.impersonation import impersonate
+from peavine.apiserver.authorization.attributes import Attributes, decide, refusal
+from peavine.apiserver.authorization.build import build_authorizer
+from peavine.apiserver.cache import Cache
+from peavine.apiserver.cache.cache import CacheLister
+from peavine.apiserver.config import Config
+from peavine.apiserver.discovery import Discovery
+from peavine.apiserver.endpoints import health
+from peavine.apiserver.endpoints.dispatch import dispatch, not_served
+from peavine.apiserver.endpoints.negotiation import JSON, SERVED, Output, negotiate
+from peavine.apiserver.endpoints.rendering import encode
+from peavine.apiserver.http import Exchange, HttpServer, Response
+from peavine.apiserver.http.tls import server_context
+from peavine.apiserver.registry import Registry, WriteRequest
+from peavine.apiserver.registry.writer import RegistryWriter
+from peavine.apiserver.requests import RequestInfo, resolve
+from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import Scope, scope
+from peavine.machinery import errors
+from peavine.machinery.schema import Schema
+from peavine.store import Store, open_store
+from peavine.store.interface import StoreError, Unavailable
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
+
+
+class ApiServer:
+    """`async with scope() as s: await server.start(s)`; then it serves until the scope ends. One per event loop."""
+
+    def __init__(self, config: Config, clock: Clock = REAL) -> None:
+        self.config, self.clock = config, clock
+        self.port = 0
+        self.ready = False
+        self.stopping = False
+        self.store: Store = None  # type: ignore[assignment]
+        self.cache: Cache = None  # type: ignore[assignment]
+        self.registry: Registry = None  # type: ignore[assignment]
+        self.http: HttpServer = None  # type: ignore[assignment]
+
+    # --- lifetime ------------------------------------------------------------------------------
+    async def start(self, tasks: Scope, store: Store | None = None) -> None:
+        """Open the store, fill the cache, listen. Ready when this returns."""
+        config = self.config
+        self.tasks = tasks
+        self.store = store or await open_store(config.store, **config.store_options)
+        self.cache = Cache(self.store, self.clock)
+        self.registry = registry = Registry(self.store, self.cache, Schema.load(config.kubernetes_version), self.clock)
+        registry.event_ttl_seconds = config.event_ttl_seconds
+        self.lister = CacheLister(self.cache)
+        self.writer = RegistryWriter(registry)
+        self._build_security()
+        self.discovery = Discovery(registry, "")
+        await self.cache.start(tasks)
+        await self._bootstrap()
+        tls = None
+        if config.tls_cert_file:
+            authorities = (config.client_ca_file, config.requestheader_client_ca_file)
+            tls = server_context(config.tls_cert_file, config.tls_private_key_file, authorities)
+        self.http = HttpServer(self.handle, tls=tls, clock=self.clock)
+        self.port = await self.http.listen(config.bind_address, config.secure_port, tasks)
+        self.discovery.address = f"{config.advertise_address}:{self.port}"
+        await self._publish_service()
+        self.ready = True
+        log.info("serving on %s:%d", config.bind_address, self.port)
+
+    def _build_security(self) -> None:
+        config = self.config
+        keys = None
+        self.issuer: Any = None
+        if config.service_account_signing_key_file:
+            from peavine.apiserver.authentication.serviceaccount import KeyRing, TokenIssuer
+
+            keys = KeyRing(config.service_account_signing_key_file, config.service_account_key_files)
+            audiences = config.api_audiences or (config.service_account_issuer,)
+            self.issuer = TokenIssuer(
+                keys, self.lister, issuer=config.service_account_issuer, audiences=audiences, clock=self.clock
+            )
+        self.authenticator = build_authenticator(
+            AuthenticationConfig(
+                client_ca_file=config.client_ca_file,
+                requestheader_client_ca_file=config.requestheader_client_ca_file,
+                requestheader_allowed_names=config.requestheader_allowed_names,
+                service_account_keys=keys,
+                service_account_issuers=(config.service_account_issuer,),
+                api_audiences=config.api_audiences or (config.service_account_issuer,),
+                token_auth_file=config.token_auth_file,
+                anonymous=config.anonymous_auth,
+            ),
+            self.lister,
+            clock=self.clock,
+        )
+        self.authorizer = build_authorizer(self.lister, config.authorization_modes)
+        self.registry.chain = build_chain(
+            self.lister,
+            self.writer,
+            config.enable_admission_plugins,
+            config.disable_admission_plugins,
+            config.admission_config,
+            authorizer=self.authorizer,
+            clock=self.clock,
+        )
+
+    async def _bootstrap(self) -> None:
+        """The objects that a cluster has from its first moment."""
+        for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
+            if self.lister.get("", "namespaces", None, name) is None:
+                await self._ensure("", "v1", "namespaces", None, {"metadata": {"name": name}})
+
+    async def _ensure(self, group: str, version: str, resource: str, namespace: str | None, obj: Object) -> None:
+        try:
+            await self.writer.create(group, version, resource, namespace, obj)
+        except errors.ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    async def _publish_service(self) -> None:
+        """The Service `kubernetes`, whose endpoints are the API servers' addresses."""
+        config = self.config
+        network = ipaddress.ip_network(config.service_cluster_ip_range.split(",")[0])
+        if self.lister.get("", "services", "default", "kubernetes") is None:
+            service: Object = {
+                "metadata": {
+                    "name": "kubernetes",
+                    "labels": {"component": "apiserver", "provider": "kubernetes"},
+                },
+                "spec": {
+                    "type": "ClusterIP",
+                    "clusterIP": str(network[1]),
+                    "clusterIPs": [str(network[1])],
+                    "ipFamilies": ["IPv4" if network.version == 4 else "IPv6"],
+                    "ipFamilyPolicy": "SingleStack",
+                    "sessionAffinity": "None",
+                    "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": self.port}],
+                },
+            }
+            await self._ensure("", "v1", "services", "default", service)
+        address = config.advertise_address
+        endpoints: Object = {
+            "metadata": {
+                "name": "kubernetes",
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+            },
+            "subsets": [
+                {
+                    "addresses": [{"ip": address}],
+                    "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
+                }
+            ],
+        }
+        slice_: Object = {
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": "IPv4" if ":" not in address else "IPv6",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
+        }
+        await self._put("", "v1", "endpoints", endpoints, "subsets")
+        await self._put("discovery.k8s.io", "v1", "endpointslices", slice_, "endpoints", "ports")
+
+    async def _put(self, group: str, version: str, resource: str, obj: Object, *fields: str) -> None:
+        held = self.lister.get(group, resource, "default", obj["metadata"]["name"])
+        if held is None:
+            await self._ensure(group, version, resource, "default", obj)
+            return
+
+        def change(live: Object) -> Object | None:
+            if all(live.get(field) == obj[field] for field in fields):
+                return None
+            return {**live, **{field: obj[field] for field in fields}}
+
+        await self.writer.patch(group, version, resource, "default", obj["metadata"]["name"], change)
+
+    async def stop(self) -> None:
+        """Stop accepting, let requests under way finish, close the store."""
+        self.stopping = True
+        self.ready = False
+        if self.http is not None:
+            self.http.stop_listening()
+            for resource in self.cache.resources.values():
+                for watcher in resource.watchers.every():
+                    watcher.sink.end("shutting down")
+            await self.http.drain(self.config.shutdown_grace_seconds)
+        if self.store is not None:
+            await self.store.close()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with scope() as tasks:
+            await self.start(tasks)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await asyncio.shield(self.stop())
+
+    # --- the chain -----------------------------------------------------------------------------
+    async def handle(self, exchange: Exchange) -> Response | None:
+        """Answer one request: who, may they, what; every failure becomes a Status."""
+        info = exchange.info
+        started = time.perf_counter()
+        exchange.extra_headers.append(("Audit-Id", info.audit_id))
+        try:
+            resolve(info)
+            response = await self._authenticated(exchange)
+        except errors.ApiError as error:
+            response = self.failure(info, error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Unavailable as error:
+            response = self.failure(info, errors.unavailable(f"the store is not available: {error}"))
+        except StoreError as error:
+            response = self.failure(info, errors.internal(str(error)))
+        except Exception as error:
+            log.exception("%s %s", info.method, info.path)
+            words = f"This request caused apiserver to panic. Look in the logs for details. ({type(error).__name__})"
+            response = self.failure(info, errors.internal(words))
+        if exchange.answered:
+            return None
+        if response is not None:
+            for text in info.warnings:
+                exchange.extra_headers.append(("Warning", '299 - "' + _quoted(text) + '"'))
+            if not any(name == "Cache-Control" for name, _ in response.headers):
+                response.headers.append(("Cache-Control", "no-cache, private"))
+            self.observe(info, response.status, time.perf_counter() - started)
+        return response
+
+    async def _authenticated(self, exchange: Exchange) -> Response | None:
+        info = exchange.info
+        info.user = await self.authenticator.authenticate(info)
+        if "impersonate-user" in info.headers or any(name.startswith("impersonate-") for name in info.headers):
+            await impersonate(info, self.authorizer)
+        assert info.user is not None
+        attributes = Attributes.of(info, info.user)
+        decision = await decide(self.authorizer, attributes)
+        if not decision.allowed:
+            words = refusal(attributes, decision.reason)
+            raise errors.forbidden(info.resource, info.name, words, info.group)
+        return await self._routed(exchange)
+
+    async def _routed(self, exchange: Exchange) -> Response | None:
+        info = exchange.info
+        first = info.path.strip("/").split("/", 1)[0]
+        if info.is_resource:
+            if not self.discovery.serves(info.group, info.version):
+                if info.prefix == "apis":
+                    return health.text(404, "404 page not found\n")
+                raise not_served()
+            return await dispatch(self, exchange)
+        if first in ("api", "apis"):
+            if info.method not in ("GET", "HEAD"):
+                raise errors.ApiError(405, "MethodNotAllowed", "the server does not allow this method", details={})
+            response = self.discovery.answer(info)
+            if response is None:
+                raise not_served()
+            return response
+        special = self.paths().get(first)
+        if special is not None:
+            return await special(info)
+        output = Output(JSON)
+        body = encode({"paths": self.known_paths()}, Output(JSON, pretty=True))
+        return Response(200 if info.path == "/" else 404, body.rstrip(b"\n"), output.content_type)
+
+    def paths(self) -> dict[str, Callable[[RequestInfo], Awaitable[Response]]]:
+        """First part of a path that is no resource -> what answers it."""
+        return {
+            "healthz": self._health,
+            "livez": self._health,
+            "readyz": self._health,
+            "version": self._version,
+            "metrics": self._metrics,
+            "openid": self._openid,
+            ".well-known": self._openid,
+            "openapi": self._openapi,
+        }
+
+    def known_paths(self) -> list[str]:
+        """What GET / lists."""
+        found = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"]
+        for group, versions in self.discovery.versions().items():
+            if group:
+                found.append(f"/apis/{group}")
+                found += [f"/apis/{group}/{version}" for version in versions]
+        for root in ("healthz", "livez", "readyz"):
+            found.append(f"/{root}")
+            found += [f"/{root}/{name}" for name in self.checks()]
+        found += ["/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"]
+        return sorted(found)
+
+    # --- paths that are no resources -----------------------------------------------------------
+    def checks(self) -> health.Checks:
+        async def fine() -> str | None:
+            return None
+
+        async def etcd() -> str | None:
+            try:
+                await asyncio.wait_for(self.store.revision(), 5)
+            except (StoreError, TimeoutError) as error:
+                return str(error) or "timeout"
+            return None
+
+        async def synced() -> str | None:
+            return None if self.cache.ready else "the cache is not filled"
+
+        async def started() -> str | None:
+            return None if self.ready else "not started"
+
+        async def shutdown() -> str | None:
+            return "process is shutting down" if self.stopping else None
+
+        return {
+            "ping": fine,
+            "log": fine,
+            "etcd": etcd,
+            "etcd-readiness": etcd,
+            "informer-sync": synced,
+            "poststarthook/start-apiserver-admission-initializer": started,
+            "poststarthook/crd-informer-synced": synced,
+            "poststarthook/rbac/bootstrap-roles": started,
+            "shutdown": shutdown,
+        }
+
+    async def _health(self, info: RequestInfo) -> Response:
+        checks = self.checks()
+        if not info.path.startswith("/readyz"):
+            checks = {k: v for k, v in checks.items() if k not in ("shutdown", "etcd-readiness", "informer-sync")}
+        return await health.answer_health(info, checks)
+
+    async def _version(self, info: RequestInfo) -> Response:
+        return health.version(self.config.kubernetes_version)
+
+    async def _metrics(self, info: RequestInfo) -> Response:
+        from peavine.base import metrics
+
+        return Response(200, metrics.exposition(), metrics.CONTENT_TYPE)
+
+    async def _openid(self, info: RequestInfo) -> Response:
+        if self.issuer is None:
+            raise not_served()
+        if info.path == "/openid/v1/jwks":
+            return Response(200, encode(self.issuer.jwks(), Output()), "application/jwk-set+json")
+        if info.path == "/.well-known/openid-configuration":
+            return Response(200, encode(self.issuer.openid_configuration(), Output()))
+        raise not_served()
+
+    async def _openapi(self, info: RequestInfo) -> Response:
+        raise not_served()
+
+    # --- requests of kinds that are not stored -------------------------------------------------
+    async def virtual(self, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:
+        from peavine.apiserver.endpoints.virtual import answer_virtual
+
+        return await answer_virtual(self, exchange, kind, namespace, name)
+
+    async def token_request(self, request: WriteRequest, obj: Object) -> Object:
+        if self.issuer is None:
+            raise errors.ApiError(501, "NotImplemented", "this server signs no service account tokens")
+        return self.issuer.token_request(request.namespace, request.name, obj)
+
+    # --- answers -------------------------------------------------------------------------------
+    def failure(self, info: RequestInfo, error: errors.ApiError) -> Response:
+        """An error as a Status, in the form that the client asked for where that can be had."""
+        status = error.status()
+        more = getattr(error, "metadata", None)
+        if more:
+            status["metadata"] = more
+        try:
+            output = negotiate(info, transforms=())
+        except errors.ApiError:
+            output = Output()
+        if output.media not in SERVED:
+            output = Output()
+        body = encode(status, output)
+        response = Response(error.code, body, output.content_type, list(error.headers.items()))
+        if error.code == 401:
+            response.headers.append(("WWW-Authenticate", 'Basic realm="kubernetes-master"'))
+        if error.code == 403 and not info.is_resource:
+            response.headers.append(("X-Content-Type-Options", "nosniff"))
+        return response
+
+    def observe(self, info: RequestInfo, status: int, seconds: float) -> None:
+        """Count an answered request (see `metrics`)."""
+
+
+def _quoted(text: str) -> str:
+    """A quoted-string of HTTP: backslashes and quotes escaped, control characters gone."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(c if c.isprintable() else " " for c in text)[:1024]

@@ -1,0 +1,231 @@
+"""The API server: the only door to the store."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import socket
+from pathlib import Path
+
+from peavine.apiserver.config import Config
+from peavine.apiserver.server import ApiServer
+from peavine.base import lifetimes, logs
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="peavine apiserver",
+        description="Serve the Kubernetes API. On an empty data directory it makes its own keys and "
+        "DATA-DIR/admin.kubeconfig, which is a client's way in.",
+    )
+    p.add_argument("--data-dir", default="", help="keys, kubeconfigs and (unless --store says otherwise) the store")
+    p.add_argument("--store", default="", help="sqlite:///path, memory:// or etcd://host:port,... (default: DATA-DIR)")
+    p.add_argument("--etcd-servers", default="", help="comma-separated etcd URLs: another way to say --store etcd://")
+    p.add_argument("--etcd-cafile", default="")
+    p.add_argument("--etcd-certfile", default="")
+    p.add_argument("--etcd-keyfile", default="")
+    p.add_argument("--bind-address", default="0.0.0.0", help="address to listen on")
+    p.add_argument("--secure-port", type=int, default=6443, help="port to listen on; 0 takes a free one")
+    p.add_argument("--advertise-address", default="", help="address that others reach this server at")
+    p.add_argument("--tls-cert-file", default="")
+    p.add_argument("--tls-private-key-file", default="")
+    p.add_argument("--tls-san", action="append", default=[], help="another name or address for the own certificate")
+    p.add_argument("--client-ca-file", default="")
+    p.add_argument("--requestheader-client-ca-file", default="")
+    p.add_argument("--requestheader-allowed-names", default="front-proxy-client")
+    p.add_argument("--proxy-client-cert-file", default="")
+    p.add_argument("--proxy-client-key-file", default="")
+    p.add_argument("--kubelet-client-certificate", default="")
+    p.add_argument("--kubelet-client-key", default="")
+    p.add_argument("--kubelet-certificate-authority", default="")
+    p.add_argument(
+        "--kubelet-preferred-address-types", default="InternalIP,Hostname,InternalDNS,ExternalDNS,ExternalIP"
+    )
+    p.add_argument("--service-account-key-file", action="append", default=[])
+    p.add_argument("--service-account-signing-key-file", default="")
+    p.add_argument("--service-account-issuer", default="https://kubernetes.default.svc.cluster.local")
+    p.add_argument("--api-audiences", default="")
+    p.add_argument("--token-auth-file", default="")
+    p.add_argument("--anonymous-auth", type=_boolean, default=True, metavar="true|false")
+    p.add_argument("--authorization-mode", default="Node,RBAC")
+    p.add_argument("--enable-admission-plugins", default="")
+    p.add_argument("--disable-admission-plugins", default="")
+    p.add_argument("--service-cluster-ip-range", default="192.168.0.0/16")
+    p.add_argument("--service-node-port-range", default="30000-32767")
+    p.add_argument("--event-ttl", default="1h", help="how long events are kept")
+    p.add_argument("--request-timeout", default="1m0s")
+    p.add_argument("--max-requests-inflight", type=int, default=400)
+    p.add_argument("--max-mutating-requests-inflight", type=int, default=200)
+    p.add_argument("--etcd-compaction-interval", default="5m0s", help="how often history is forgotten")
+    p.add_argument("--shutdown-delay-duration", default="0s")
+    p.add_argument("--audit-log-path", default="")
+    p.add_argument("--audit-policy-file", default="")
+    p.add_argument("--encryption-provider-config", default="")
+    p.add_argument("--kubernetes-version", default="1.37", help=argparse.SUPPRESS)
+    p.add_argument("-v", "--v", type=int, default=2, help="log verbosity")
+    return p
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError("must be true or false")
+    return text.lower() == "true"
+
+
+def duration(text: str) -> float:
+    """Seconds of a Go duration such as 1h30m or 10s. Raises ValueError."""
+    import re
+
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f"invalid duration {text!r}")
+    return sum(float(n) * units[u] for n, u in parts)
+
+
+def own_address() -> str:
+    """The address that this machine's default route uses; loopback where there is none. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def configure(args: argparse.Namespace) -> Config:
+    """Flags as a Config; with --data-dir, what they leave out is made or found there."""
+    advertise = args.advertise_address
+    if not advertise:
+        bound = args.bind_address
+        advertise = bound if bound not in ("0.0.0.0", "::", "") else own_address()
+    store = args.store
+    if args.etcd_servers:
+        store = "etcd://" + ",".join(url.split("://")[-1].rstrip("/") for url in _list(args.etcd_servers))
+    options = {
+        name: value
+        for name, value in (
+            ("ca_file", args.etcd_cafile),
+            ("cert_file", args.etcd_certfile),
+            ("key_file", args.etcd_keyfile),
+        )
+        if value
+    }
+    config = Config(
+        store=store or "memory://",
+        store_options=options,
+        bind_address=args.bind_address,
+        secure_port=args.secure_port,
+        advertise_address=advertise,
+        tls_cert_file=args.tls_cert_file,
+        tls_private_key_file=args.tls_private_key_file,
+        client_ca_file=args.client_ca_file,
+        requestheader_client_ca_file=args.requestheader_client_ca_file,
+        requestheader_allowed_names=_list(args.requestheader_allowed_names),
+        proxy_client_cert_file=args.proxy_client_cert_file,
+        proxy_client_key_file=args.proxy_client_key_file,
+        kubelet_client_certificate=args.kubelet_client_certificate,
+        kubelet_client_key=args.kubelet_client_key,
+        kubelet_certificate_authority=args.kubelet_certificate_authority,
+        kubelet_preferred_address_types=_list(args.kubelet_preferred_address_types),
+        service_account_key_files=tuple(args.service_account_key_file),
+        service_account_signing_key_file=args.service_account_signing_key_file,
+        service_account_issuer=args.service_account_issuer,
+        api_audiences=_list(args.api_audiences),
+        token_auth_file=args.token_auth_file,
+        anonymous_auth=args.anonymous_auth,
+        authorization_modes=_list(args.authorization_mode),
+        enable_admission_plugins=_list(args.enable_admission_plugins),
+        disable_admission_plugins=_list(args.disable_admission_plugins),
+        service_cluster_ip_range=args.service_cluster_ip_range,
+        service_node_port_range=args.service_node_port_range,
+        event_ttl_seconds=int(duration(args.event_ttl)),
+        request_timeout_seconds=duration(args.request_timeout),
+        max_requests_inflight=args.max_requests_inflight,
+        max_mutating_requests_inflight=args.max_mutating_requests_inflight,
+        compaction_interval_seconds=duration(args.etcd_compaction_interval),
+        audit_log_path=args.audit_log_path,
+        audit_policy_file=args.audit_policy_file,
+        encryption_provider_config=args.encryption_provider_config,
+        kubernetes_version=args.kubernetes_version,
+    )
+    if args.data_dir:
+        _from_data_dir(config, args, store)
+    return config
+
+
+def _from_data_dir(config: Config, args: argparse.Namespace, store: str) -> None:
+    from peavine.cmd.pki import ensure_pki
+
+    directory = Path(args.data_dir).resolve()
+    network = ipaddress.ip_network(config.service_cluster_ip_range.split(",")[0])
+    pki = ensure_pki(
+        directory,
+        advertise_addresses=(config.advertise_address, *(s for s in args.tls_san if _is_address(s))),
+        service_ip=str(network[1]),
+        dns_names=[s for s in args.tls_san if not _is_address(s)],
+    )
+    if not store:
+        config.store = f"sqlite:///{directory}/store/state.db"
+    for field, name in (
+        ("tls_cert_file", pki.cert("apiserver")),
+        ("tls_private_key_file", pki.key("apiserver")),
+        ("client_ca_file", pki.cert("ca")),
+        ("requestheader_client_ca_file", pki.cert("front-proxy-ca")),
+        ("proxy_client_cert_file", pki.cert("front-proxy-client")),
+        ("proxy_client_key_file", pki.key("front-proxy-client")),
+        ("kubelet_client_certificate", pki.cert("apiserver-kubelet-client")),
+        ("kubelet_client_key", pki.key("apiserver-kubelet-client")),
+        ("kubelet_certificate_authority", pki.cert("ca")),
+        ("service_account_signing_key_file", pki.service_account_key),
+    ):
+        if not getattr(config, field):
+            setattr(config, field, str(name))
+    if not config.service_account_key_files:
+        config.service_account_key_files = (str(pki.service_account_public_key),)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+async def serve(args: argparse.Namespace, config: Config) -> None:
+    server = ApiServer(config)
+    async with lifetimes.scope() as tasks:
+        try:
+            await server.start(tasks)
+            if args.data_dir:
+                _write_kubeconfigs(args.data_dir, config, server.port)
+            await lifetimes.until_signal()
+        finally:
+            await server.stop()
+
+
+def _write_kubeconfigs(data_dir: str, config: Config, port: int) -> None:
+    from peavine.cmd.pki import Pki, ensure_kubeconfigs
+
+    host = config.bind_address if config.bind_address not in ("0.0.0.0", "::", "") else "127.0.0.1"
+    ensure_kubeconfigs(Pki(Path(data_dir).resolve()), f"https://{host}:{port}")
+
+
+def main(argv: list[str]) -> int:
+    args = parser().parse_args(argv)
+    logs.setup(args.v)
+    try:
+        config = configure(args)
+    except ValueError as error:
+        parser().error(str(error))
+    os.umask(0o077)
+    return lifetimes.run(serve(args, config))
