@@ -5,6 +5,7 @@ What belongs here watches objects and writes objects; it never touches a node, a
 """
 
 CONTROLLERS = {
+    "daemonset-controller": "daemonset:DaemonSetController",
     "deployment-controller": "deployment:DeploymentController",
     "endpoints-controller": "endpoints:EndpointsController",
     "endpointslice-controller": "endpointslice:EndpointSliceController",
@@ -17,5 +18,6 @@ CONTROLLERS = {
     "replicationcontroller-controller": "replicaset:ReplicationControllerController",
     "root-ca-certificate-publisher-controller": "root_ca_publisher:RootCAPublisher",
     "serviceaccount-controller": "serviceaccount:ServiceAccountController",
+    "statefulset-controller": "statefulset:StatefulSetController",
     "taint-eviction-controller": "taint_eviction:TaintEvictionController",
 }
