@@ -22,7 +22,7 @@ from peavine.machinery.facts import FieldFact, facts_path, load_facts
 from peavine.machinery.names import GVK
 
 DEFAULT_VERSION = "1.37"
-_FORMAT = 3  # of the compact index; a change makes old caches void
+_FORMAT = 4  # of the compact index; a change makes old caches void
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
@@ -42,20 +42,21 @@ _SPECIAL_KINDS = {
     _EXTENSIONS + "JSONSchemaPropsOrStringArray": "any",
 }
 _SCALARS = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
-_NO_FACT = FieldFact()
 
 
 class Field:
-    """One field of an object type. `pointer`, `omitempty` and `number` are Go's and protobuf's facts of it."""
+    """One field of an object type. `pointer`, `omitempty`, `go_type` and `number` (a path of protobuf field numbers,
+    empty if unknown) are facts of the Go type; `default` is what a list key takes when absent.
+    """
 
-    __slots__ = ("default", "name", "number", "omitempty", "pointer", "required", "type")
+    __slots__ = ("default", "go_type", "name", "number", "omitempty", "pointer", "required", "type")
 
-    def __init__(
-        self, name: str, type: Type, *, required: bool = False, fact: FieldFact = _NO_FACT, default: Any = None
-    ) -> None:
-        self.name, self.type, self.required, self.default = name, type, required, default
-        self.pointer, self.number = fact.pointer, fact.number
-        self.omitempty = not required if fact is _NO_FACT else fact.omitempty
+    def __init__(self, name: str, type: Type, *, required: bool = False, fact: FieldFact | None = None) -> None:
+        self.name, self.type, self.required = name, type, required
+        if fact is None:  # unknown: an optional field is taken for a pointer, so that nothing a client sent is dropped
+            struct = name in ("metadata", "spec", "status")
+            fact = FieldFact(pointer=not required and not struct, omitempty=not required)
+        self.number, self.pointer, self.omitempty, self.go_type, self.default = fact
 
     def __repr__(self) -> str:
         return f"Field({self.name}: {self.type.kind})"
@@ -192,12 +193,10 @@ class Schema:
         return orjson.loads(_source(self.version).read_bytes())["$defs"]
 
     def _fields(self, type: Type) -> dict[str, Field]:
-        required = set(type.required)
-        fields = {}
+        required, fields = set(type.required), {}
         for name, (compact, fact) in type._compact.get("p", {}).items():
-            known = FieldFact(*fact[:3]) if fact else _NO_FACT
-            default = fact[3] if len(fact) > 3 else None
-            fields[name] = Field(name, self._type(compact), required=name in required, fact=known, default=default)
+            known = FieldFact(tuple(fact[0]), bool(fact[1]), bool(fact[2]), *fact[3:]) if fact else None
+            fields[name] = Field(name, self._type(compact), required=name in required, fact=known)
         return fields
 
     def _type(self, compact: Any) -> Type:
@@ -283,7 +282,7 @@ def _build_index(definitions: dict[str, Any], stamp: str) -> tuple[dict[str, Any
         fields = {}
         for field, schema in definition.get("properties", {}).items():
             fact = of_type.get(field)
-            fields[field] = (_compact(schema), fact.compact() if fact else [])
+            fields[field] = (_compact(schema), fact.compact() if fact else None)
         entry: dict[str, Any] = {"p": fields} if fields else {}
         if definition.get("required"):
             entry["r"] = definition["required"]
