@@ -72,11 +72,11 @@ _ROOT = _Path(None, "")
 
 
 def decode(
-    obj: Any, type: Type, validation: str = "Strict", *, duplicates: Sequence[str] = (), kind: str = ""
+    obj: Any, type: Type, validation: str = "Strict", *, problems: Sequence[str] = (), kind: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
     """The object as Go would hold it, and warnings (`unknown field "spec.foo"`) when `validation` is Warn.
 
-    `duplicates` are the paths of duplicate keys that the codec saw in the text. Raises ApiError 400 for wrong types,
+    `problems` are what the codec had to say already (duplicate keys). Raises ApiError 400 for wrong types,
     and for unknown or duplicate fields when `validation` is Strict. `kind` is what the endpoint serves, for the
     message; the object's own is the default. The result shares parts with `obj`, which the caller gives up.
     """
@@ -84,15 +84,17 @@ def decode(
         decoded, found = decode_plain(obj, type)
     except DecodeError as error:
         raise cannot_be_handled(obj, kind, str(error)) from None
-    problems = strict_problems(found, duplicates) if validation != "Ignore" else []
-    if problems and validation == "Strict":
-        raise cannot_be_handled(obj, kind, "strict decoding error: " + ", ".join(problems))
-    return decoded, problems
+    if validation == "Ignore":
+        return decoded, []
+    all_problems = strict_problems(found, problems)
+    if all_problems and validation == "Strict":
+        raise cannot_be_handled(obj, kind, "strict decoding error: " + ", ".join(all_problems))
+    return decoded, all_problems
 
 
-def strict_problems(unknown: Sequence[str], duplicates: Sequence[str]) -> list[str]:
-    problems = [f'duplicate field "{path}"' for path in duplicates] + [f'unknown field "{path}"' for path in unknown]
-    return list(dict.fromkeys(problems))[:STRICT_ERRORS_MAX]
+def strict_problems(unknown: Sequence[str], problems: Sequence[str] = ()) -> list[str]:
+    """What strict decoding complains about, each once."""
+    return list(dict.fromkeys([*problems, *(f'unknown field "{path}"' for path in unknown)]))[:STRICT_ERRORS_MAX]
 
 
 def cannot_be_handled(obj: Any, kind: str, why: str) -> ApiError:
@@ -119,7 +121,8 @@ def decode_plain(obj: Any, type: Type) -> tuple[dict[str, Any], list[str]]:
 # --- errors
 
 
-def _json_kind(value: Any) -> str:
+def json_kind(value: Any) -> str:
+    """What Go calls a JSON value: string, bool, number, array or object."""
     if isinstance(value, str):
         return "string"
     if isinstance(value, bool):
@@ -134,7 +137,7 @@ def _wrong_type(value: Any, go_type: str, path: _Path | None, shown: str = "") -
         return _Untracked()
     field = path.go_field()
     where = f"Go struct field {field} of type {go_type}" if field else f"Go value of type {go_type}"
-    return DecodeError(f"json: cannot unmarshal {shown or _json_kind(value)} into {where}")
+    return DecodeError(f"json: cannot unmarshal {shown or json_kind(value)} into {where}")
 
 
 @cache
