@@ -1,6 +1,6 @@
 import pytest
 
-from peavine.wire import websocket
+from peavine.wire import websocket, websocket_headers
 from peavine.wire.websocket import Closed, Message, WebSocket
 
 
@@ -45,9 +45,9 @@ def test_the_handshake_follows_the_rfcs_example():
         "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
         "sec-websocket-protocol": "v5.channel.k8s.io, v4.channel.k8s.io",
     }
-    assert websocket.chosen(asked, ["v4.channel.k8s.io"]) == "v4.channel.k8s.io"
-    answer = dict(websocket.accept_headers(asked, "v4.channel.k8s.io"))
+    assert websocket_headers.chosen(asked, ["v4.channel.k8s.io"]) == "v4.channel.k8s.io"
+    answer = dict(websocket_headers.accept_headers(asked, "v4.channel.k8s.io"))
     assert answer["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
     assert answer["Sec-WebSocket-Protocol"] == "v4.channel.k8s.io"
     with pytest.raises(ValueError):
-        websocket.accept_headers({**asked, "sec-websocket-version": "8"})
+        websocket_headers.accept_headers({**asked, "sec-websocket-version": "8"})

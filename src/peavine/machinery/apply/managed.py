@@ -485,6 +485,6 @@ def zero(type: Type, _within: Iterable[str] = ()) -> dict[str, Any]:
         if below.kind == "object" and not member.pointer:
             if below.name not in _within:
                 result[name] = zero(below, (*_within, below.name))
-        elif not member.omitempty:
+        elif not member.omitempty or (below.kind == "any" and below.name and not member.pointer):
             result[name] = None if member.pointer else _ZEROS.get(below.kind)
     return result
