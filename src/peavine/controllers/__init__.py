@@ -10,6 +10,7 @@ CONTROLLERS = {
     "endpoints-controller": "endpoints:EndpointsController",
     "endpointslice-controller": "endpointslice:EndpointSliceController",
     "garbage-collector-controller": "garbage_collector:GarbageCollector",
+    "job-controller": "job:JobController",
     "namespace-controller": "namespace:NamespaceController",
     "node-ipam-controller": "node_ipam:NodeIPAMController",
     "node-lifecycle-controller": "node_lifecycle:NodeLifecycleController",
