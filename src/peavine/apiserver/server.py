@@ -15,16 +15,19 @@ from peavine.apiserver.authentication.build import AuthenticationConfig, build_a
 from peavine.apiserver.authentication.impersonation import impersonate
 from peavine.apiserver.authorization.attributes import Attributes, decide, refusal
 from peavine.apiserver.authorization.build import build_authorizer
+from peavine.apiserver.authorization.reviews import Reviews
+from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap
 from peavine.apiserver.cache import Cache
 from peavine.apiserver.cache.cache import CacheLister
 from peavine.apiserver.config import Config
 from peavine.apiserver.discovery import Discovery
 from peavine.apiserver.endpoints import health
 from peavine.apiserver.endpoints.dispatch import dispatch, not_served
-from peavine.apiserver.endpoints.negotiation import JSON, SERVED, Output, negotiate
+from peavine.apiserver.endpoints.negotiation import JSON, Output, negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
+from peavine.apiserver.proxying.locations import Locations
 from peavine.apiserver.registry import Registry, WriteRequest
 from peavine.apiserver.registry.writer import RegistryWriter
 from peavine.apiserver.requests import RequestInfo, resolve
@@ -66,6 +69,7 @@ class ApiServer:
         self.lister = CacheLister(self.cache)
         self.writer = RegistryWriter(registry)
         self._build_security()
+        self.locations = Locations(self.lister, config)
         self.discovery = Discovery(registry, "")
         await self.cache.start(tasks)
         await self._bootstrap()
@@ -107,6 +111,7 @@ class ApiServer:
             clock=self.clock,
         )
         self.authorizer = build_authorizer(self.lister, config.authorization_modes)
+        self.reviews = Reviews(self.authorizer, self.authenticator, self.clock)
         self.registry.chain = build_chain(
             self.lister,
             self.writer,
@@ -119,9 +124,16 @@ class ApiServer:
 
     async def _bootstrap(self) -> None:
         """The objects that a cluster has from its first moment."""
-        for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
-            if self.lister.get("", "namespaces", None, name) is None:
-                await self._ensure("", "v1", "namespaces", None, {"metadata": {"name": name}})
+        config = self.config
+        options = BootstrapOptions(
+            service_ranges=tuple(config.service_cluster_ip_range.split(",")),
+            secure_port=config.secure_port,
+            client_ca=_text(config.client_ca_file),
+            requestheader_ca=_text(config.requestheader_client_ca_file),
+            requestheader_allowed_names=config.requestheader_allowed_names,
+            rbac="RBAC" in config.authorization_modes,
+        )
+        await bootstrap(self.lister, self.writer, options, self.clock)
 
     async def _ensure(self, group: str, version: str, resource: str, namespace: str | None, obj: Object) -> None:
         try:
@@ -273,7 +285,7 @@ class ApiServer:
             return await special(info)
         output = Output(JSON)
         body = encode({"paths": self.known_paths()}, Output(JSON, pretty=True))
-        return Response(200 if info.path == "/" else 404, body.rstrip(b"\n"), output.content_type)
+        return Response(200 if info.path == "/" else 404, body.rstrip(b"\n"), output.media_type)
 
     def paths(self) -> dict[str, Callable[[RequestInfo], Awaitable[Response]]]:
         """First part of a path that is no resource -> what answers it."""
@@ -371,6 +383,13 @@ class ApiServer:
             raise errors.ApiError(501, "NotImplemented", "this server signs no service account tokens")
         return self.issuer.token_request(request.namespace, request.name, obj)
 
+    async def review(self, info: RequestInfo, kind: Kind, namespace: str, obj: Object) -> Object:
+        """The answer to a review of access, rules, a token or oneself."""
+        if (kind.group, kind.plural) not in Reviews.RESOURCES:
+            raise errors.ApiError(501, "NotImplemented", f"{kind.plural} is not implemented")
+        assert info.user is not None
+        return await self.reviews.create(kind.plural, info.user, namespace, obj)
+
     # --- answers -------------------------------------------------------------------------------
     def failure(self, info: RequestInfo, error: errors.ApiError) -> Response:
         """An error as a Status, in the form that the client asked for where that can be had."""
@@ -379,13 +398,11 @@ class ApiServer:
         if more:
             status["metadata"] = more
         try:
-            output = negotiate(info, transforms=())
+            output = negotiate(info, None, ())
         except errors.ApiError:
             output = Output()
-        if output.media not in SERVED:
-            output = Output()
         body = encode(status, output)
-        response = Response(error.code, body, output.content_type, list(error.headers.items()))
+        response = Response(error.code, body, output.media_type, list(error.headers.items()))
         if error.code == 401:
             response.headers.append(("WWW-Authenticate", 'Basic realm="kubernetes-master"'))
         if error.code == 403 and not info.is_resource:
@@ -400,3 +417,10 @@ def _quoted(text: str) -> str:
     """A quoted-string of HTTP: backslashes and quotes escaped, control characters gone."""
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(c if c.isprintable() else " " for c in text)[:1024]
+
+
+def _text(path: str) -> str:
+    if not path:
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -9,12 +9,14 @@ from typing import Any
 from peavine.api.catalogue import GROUP_ORDER
 from peavine.api.kind import Kind
 from peavine.apiserver.cache.entries import dumps
-from peavine.apiserver.endpoints.negotiation import JSON, Output, negotiate, parse_accept
+from peavine.apiserver.endpoints.negotiation import JSON, negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Response
 from peavine.apiserver.registry import Registry
 from peavine.apiserver.requests import RequestInfo
-from peavine.machinery.names import group_version, split_group_version
+from peavine.machinery.codecs import content
+from peavine.machinery.errors import ApiError
+from peavine.machinery.names import group_version
 
 Object = dict[str, Any]
 
@@ -173,21 +175,26 @@ class Discovery:
 
     @staticmethod
     def _document(info: RequestInfo, doc: Object) -> Response:
-        output = negotiate(info, transforms=())
-        return Response(200, encode(doc, output), output.content_type)
+        output = negotiate(info, None, ())
+        return Response(200, encode(doc, output), output.media_type)
 
 
 def wants_aggregated(info: RequestInfo) -> str:
     """The version of aggregated discovery that a client accepts before plain JSON; "" for none."""
-    for media, named in parse_accept(",".join(info.header_values("accept"))):
-        if media != JSON:
-            continue
-        if named.get("as") == "APIGroupDiscoveryList" and named.get("g") == "apidiscovery.k8s.io":
-            if named.get("v") in ("v2", "v2beta1"):
-                return named["v"]
-        elif not named.get("as"):
-            return ""
-    return ""
+    accept = ",".join(info.header_values("accept"))
+    if "APIGroupDiscoveryList" not in accept:
+        return ""
+    try:
+        chosen = content.negotiate(
+            accept,
+            supported=(JSON,),
+            transforms=("APIGroupDiscoveryList",),
+            groups=("apidiscovery.k8s.io",),
+            versions=("v2", "v2beta1"),
+        )
+    except ApiError:
+        return ""
+    return chosen.version
 
 
 def _by_name(kinds: Iterable[Kind]) -> list[Kind]:
@@ -231,6 +238,3 @@ def version_priority(version: str) -> tuple[int, int, int, str]:
         return (3, 0, 0, version)
     stage = {None: 0, "beta": 1, "alpha": 2}[match[2]]
     return (stage, -int(match[1]), -int(match[3] or 0), version)
-
-
-__all__ = ["Discovery", "Output", "split_group_version", "version_priority", "wants_aggregated"]

@@ -103,22 +103,22 @@ def _require(kind: Kind, verb: str) -> None:
 
 
 async def handle_get(registry: Registry, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:
-    output = negotiate(exchange.info)
+    output = negotiate(exchange.info, kind)
     await wait_for_version(registry, exchange.info.parameter("resourceVersion"))
     entry = registry.resource(kind).current(namespace, name)
     if entry is None:
         raise errors.not_found(kind.plural, name, kind.group)
     rendering = Rendering(kind, registry.resource(kind).cache, output)
-    return Response(200, rendering.object(entry), output.content_type)
+    return Response(200, rendering.object(entry), output.media_type)
 
 
 async def handle_list(registry: Registry, exchange: Exchange, kind: Kind, namespace: str) -> Response:
     info = exchange.info
-    output = negotiate(info)
+    output = negotiate(info, kind)
     options = read_options(info, kind)
     entries, meta = await select(registry, kind, namespace, options)
     include = info.parameter("includeObject", "Metadata") or "Metadata"
     if include not in ("Metadata", "Object", "None"):
         raise errors.bad_request(f'unrecognized includeObject value: "{include}"')
     rendering = Rendering(kind, registry.resource(kind).cache, output)
-    return Response(200, rendering.list_of(entries, meta, include), output.content_type)
+    return Response(200, rendering.list_of(entries, meta, include), output.media_type)

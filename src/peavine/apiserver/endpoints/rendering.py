@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from peavine.api.kind import Kind
 from peavine.apiserver.cache import Entry, ResourceCache
 from peavine.apiserver.cache.entries import dumps, open_object
-from peavine.apiserver.endpoints.negotiation import JSON, PROTOBUF, YAML, Output
+from peavine.apiserver.endpoints.negotiation import JSON, PLAIN, PROTOBUF, YAML, Output
 from peavine.machinery import errors
+from peavine.machinery.codecs import content
 from peavine.machinery.names import group_version
 
 Object = dict[str, Any]
@@ -28,20 +27,9 @@ def _head(api_version: str, kind: str) -> bytes:
 
 def encode(value: Any, output: Output) -> bytes:
     """Any API object in the media type of `output`."""
-    if output.media == YAML:
-        return to_yaml(value)
-    if output.media == PROTOBUF:
-        raise errors.not_acceptable((JSON, YAML))
-    if output.pretty:
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
-    return dumps(value) + b"\n"
-
-
-def to_yaml(value: Any) -> bytes:
-    import yaml
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return yaml.dump(value, Dumper=dumper, default_flow_style=False, allow_unicode=True, sort_keys=True).encode()
+    if output is PLAIN:
+        return dumps(value) + b"\n"
+    return content.encode_object(value, output)
 
 
 class Rendering:
@@ -52,8 +40,8 @@ class Rendering:
         self.head = _head(kind.api_version, kind.kind)
         # Another version with the same fields differs in its first bytes only.
         self.joins = (
-            output.media == JSON
-            and not output.transform
+            output.media_type == JSON
+            and not output.kind
             and not output.pretty
             and (kind.hub is kind or kind.hook("from_storage") is None)
         )
@@ -68,7 +56,7 @@ class Rendering:
 
     def view(self, obj: Object) -> Object:
         """An object as this form shows it."""
-        transform = self.output.transform
+        transform = self.output.kind
         if not transform:
             return obj
         if transform == "Table":
@@ -100,15 +88,15 @@ class Rendering:
 
     def listed(self, objects: Sequence[Object], meta: Object, include_object: str = "Metadata") -> Object:
         kind, output = self.kind, self.output
-        if output.transform == "Table":
+        if output.kind == "Table":
             table = self.table(objects, "", include_object)
             table["metadata"] = meta
             return table
-        if output.transform:
+        if output.kind:
             items = [partial(obj, output.version) for obj in objects]
             version = group_version("meta.k8s.io", output.version)
             return {"kind": "PartialObjectMetadataList", "apiVersion": version, "metadata": meta, "items": items}
-        if kind.definition and output.media != PROTOBUF:
+        if kind.definition and output.media_type != PROTOBUF:
             objects = [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in objects]
         return {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": meta, "items": objects}
 
@@ -141,11 +129,13 @@ class Rendering:
         return self.event(type, self.view(self.load(entry, revision)))
 
     def event(self, type: str, obj: Object) -> bytes:
-        if self.output.media == PROTOBUF:
+        if self.output.media_type == PROTOBUF:
             raise errors.not_acceptable((JSON, YAML))
         event = {"type": type, "object": obj}
-        if self.output.media == YAML:
-            return self.framed(to_yaml(event) + b"---\n")
+        if self.output.media_type == YAML:
+            from peavine.machinery.codecs import yaml
+
+            return self.framed(yaml.encode(event) + b"---\n")
         return self.framed(dumps(event) + b"\n")
 
     def bookmark(self, revision: int, initial_end: bool = False) -> bytes:
@@ -153,11 +143,11 @@ class Rendering:
         if initial_end:
             meta["annotations"] = {"k8s.io/initial-events-end": "true"}
         obj: Object = {"kind": self.kind.kind, "apiVersion": self.kind.api_version, "metadata": meta}
-        if self.output.transform == "Table":
+        if self.output.kind == "Table":
             obj = self.table([], str(revision))
             if initial_end:
                 obj["metadata"]["annotations"] = meta["annotations"]
-        elif self.output.transform:
+        elif self.output.kind:
             obj = partial(obj, self.output.version)
         return self.event("BOOKMARK", obj)
 
@@ -165,7 +155,7 @@ class Rendering:
         if self.framing == "chunked":
             return b"%x\r\n%b\r\n" % (len(data), data)
         if self.framing == "websocket":
-            return websocket_frame(data, binary=self.output.media == PROTOBUF)
+            return websocket_frame(data, binary=self.output.media_type == PROTOBUF)
         return data
 
 

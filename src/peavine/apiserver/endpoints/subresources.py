@@ -41,13 +41,13 @@ async def dispatch(server: Any, exchange: Exchange, kind: Kind, namespace: str, 
     if verb == "create":
         return await _create(server, exchange, kind, sub.name, namespace, name)
     if verb == "get":
-        output = negotiate(info)
+        output = negotiate(info, kind)
         await wait_for_version(registry, info.parameter("resourceVersion"))
         entry = registry.resource(kind).current(namespace, name)
         if entry is None:
             raise errors.not_found(kind.plural, name, kind.group)
         rendering = Rendering(kind, registry.resource(kind).cache, output)
-        return Response(200, rendering.object(entry), output.content_type)
+        return Response(200, rendering.object(entry), output.media_type)
     if verb == "update":
         return await writing.handle_update(registry, exchange, kind, namespace, name)
     if verb == "patch":
@@ -57,7 +57,7 @@ async def dispatch(server: Any, exchange: Exchange, kind: Kind, namespace: str, 
 
 async def _scale(registry: Registry, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:
     info = exchange.info
-    output = negotiate(info)
+    output = negotiate(info, kind)
     if info.method in ("GET", "HEAD"):
         await wait_for_version(registry, info.parameter("resourceVersion"))
         return _json(output, await read_scale(registry, kind, namespace, name))
@@ -76,14 +76,14 @@ async def _scale(registry: Registry, exchange: Exchange, kind: Kind, namespace: 
 
 
 def _json(output: Output, obj: Object, status: int = 200) -> Response:
-    return Response(status, encode(obj, output), output.content_type)
+    return Response(status, encode(obj, output), output.media_type)
 
 
 async def _create(server: Any, exchange: Exchange, kind: Kind, subresource: str, namespace: str, name: str) -> Response:
     """binding, eviction, token: a POST of another kind on an object."""
     info = exchange.info
     registry: Registry = server.registry
-    output = negotiate(info)
+    output = negotiate(info, kind)
     sub = kind.subresources[subresource]
     gvk = GVK(sub.group or kind.group, sub.version or kind.version, sub.kind)
     request = writing.write_request(info, kind, namespace, name)

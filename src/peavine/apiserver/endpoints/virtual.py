@@ -24,7 +24,7 @@ async def answer_virtual(server: Any, exchange: Exchange, kind: Kind, namespace:
     if kind.plural == "componentstatuses":
         if info.method not in ("GET", "HEAD"):
             raise method_not_allowed()
-        return Response(200, encode(await component_statuses(server, kind, name), output), output.content_type)
+        return Response(200, encode(await component_statuses(server, kind, name), output), output.media_type)
     if info.method != "POST" or name:
         raise method_not_allowed()
     request = writing.write_request(info, kind, namespace, "")
@@ -36,9 +36,9 @@ async def answer_virtual(server: Any, exchange: Exchange, kind: Kind, namespace:
         request.kind, request.name = pod, obj["metadata"].get("name") or ""
         request.subresource, request.object_gvk = "binding", kind.gvk
         await pods.bind(server.registry, request, obj)
-        return Response(201, encode(writing.success(), output), output.content_type)
+        return Response(201, encode(writing.success(), output), output.media_type)
     answer = await server.review(info, kind, namespace, obj)
-    return Response(201, encode(answer, output), output.content_type)
+    return Response(201, encode(answer, output), output.media_type)
 
 
 async def component_statuses(server: Any, kind: Kind, name: str) -> Object:

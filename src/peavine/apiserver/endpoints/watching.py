@@ -87,7 +87,7 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     """Answer a watch request. Raises ApiError for what is wrong with it; afterwards the answer has begun."""
     info = exchange.info
     options = read_options(info, kind, name)
-    output = negotiate(info)
+    output = negotiate(info, kind)
     websocket = None
     if exchange.upgrade and "websocket" in info.headers.get("upgrade", "").lower():
         from peavine.apiserver.endpoints.watch_websocket import accept
@@ -108,7 +108,7 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
         bookmarks=options.bookmarks,
     )
     if websocket is None:
-        content_type = output.media + (";stream=watch" if output.media == PROTOBUF else "")
+        content_type = output.media_type + (";stream=watch" if output.media_type == PROTOBUF else "")
         exchange.start_stream(200, [("Content-Type", content_type), ("Cache-Control", "no-cache, private")])
     # From here to `watch` nothing awaits: no change falls between the initial events and the live ones.
     initial = _initial(registry, cached, options, watcher, first)

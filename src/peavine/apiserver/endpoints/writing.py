@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from peavine.api.kind import Kind
 from peavine.apiserver.cache import Entry
-from peavine.apiserver.endpoints.bodies import media_type, parse, read_object, typed
+from peavine.apiserver.endpoints.bodies import read_object, typed
 from peavine.apiserver.endpoints.listing import read_options, select
-from peavine.apiserver.endpoints.negotiation import SERVED, YAML, Output, negotiate
+from peavine.apiserver.endpoints.negotiation import OBJECTS, Output, negotiate
 from peavine.apiserver.endpoints.rendering import Rendering, encode
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.registry import Registry, WriteRequest
@@ -21,7 +19,9 @@ from peavine.apiserver.registry.update import modify, update
 from peavine.apiserver.requests import RequestInfo
 from peavine.machinery import errors
 from peavine.machinery.apply import manager_name
+from peavine.machinery.codecs import content, json, yaml
 from peavine.machinery.errors import forbidden_field, required
+from peavine.machinery.names import GVK, split_group_version
 
 Object = dict[str, Any]
 BODY_BYTES_MAX = 3 << 20
@@ -68,7 +68,7 @@ def answer(registry: Registry, kind: Kind, result: Entry | Object, output: Outpu
     """An object as the body of an answer."""
     rendering = Rendering(kind, registry.resource(kind).cache, output)
     body = rendering.object(result) if isinstance(result, Entry) else rendering.dict(result)
-    return Response(status, body, output.content_type)
+    return Response(status, body, output.media_type)
 
 
 def check_names(info: RequestInfo, kind: Kind, obj: Object, namespace: str, name: str = "") -> None:
@@ -102,7 +102,7 @@ def check_names(info: RequestInfo, kind: Kind, obj: Object, namespace: str, name
 
 async def handle_create(registry: Registry, exchange: Exchange, kind: Kind, namespace: str) -> Response:
     info = exchange.info
-    output = negotiate(info)
+    output = negotiate(info, kind)
     request = write_request(info, kind, namespace, "")
     data = await exchange.read_body(BODY_BYTES_MAX)
     obj = read_object(registry, kind, data, info.headers.get("content-type", ""), request)
@@ -113,7 +113,7 @@ async def handle_create(registry: Registry, exchange: Exchange, kind: Kind, name
 
 async def handle_update(registry: Registry, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:
     info = exchange.info
-    output = negotiate(info)
+    output = negotiate(info, kind)
     request = write_request(info, kind, namespace, name)
     data = await exchange.read_body(BODY_BYTES_MAX)
     obj = read_object(registry, kind, data, info.headers.get("content-type", ""), request)
@@ -124,7 +124,7 @@ async def handle_update(registry: Registry, exchange: Exchange, kind: Kind, name
 
 async def handle_patch(registry: Registry, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:
     info = exchange.info
-    output = negotiate(info)
+    output = negotiate(info, kind)
     content_type = info.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     accepted = [t for t in PATCHES if t != STRATEGIC_PATCH or kind.definition]
     if content_type not in accepted:
@@ -156,10 +156,7 @@ def patcher(registry: Registry, request: WriteRequest, content_type: str, data: 
     is_apply = content_type == APPLY_YAML
     if is_apply:
         return _applier(registry, request, data), True
-    try:
-        patch, problems = parse(data, "application/json", kind.kind)
-    except errors.ApiError:
-        raise errors.bad_request(f"error decoding patch: {_json_problem(data)}") from None
+    patch, problems = patch_document(data, content_type)
 
     def change(live: Object | None) -> Object:
         assert live is not None
@@ -175,20 +172,13 @@ def patcher(registry: Registry, request: WriteRequest, content_type: str, data: 
     return change, False
 
 
-def _json_problem(data: bytes) -> str:
+def patch_document(data: bytes, content_type: str) -> tuple[Any, list[str]]:
+    """The patch as a document, and its duplicate keys. Raises ApiError 400."""
     try:
-        orjson.loads(data)
-    except ValueError as error:
-        return str(error)
-    return "not an object"
-
-
-def patch_document(data: bytes, content_type: str) -> Any:
-    """The patch as a document. Raises ApiError 400."""
-    try:
-        return parse(data, YAML if content_type == APPLY_YAML else "application/json", "patch")[0]
-    except errors.ApiError:
-        raise errors.bad_request(f"error decoding patch: {_json_problem(data)}") from None
+        value = json.decode(data)
+    except json.JsonError as error:
+        raise errors.bad_request(f"error decoding patch: {error}") from None
+    return value, [f'duplicate field "{path}"' for path in json.duplicate_keys(data, value)]
 
 
 def patched(content_type: str, live: Object, patch: Any, type: Any) -> Object:
@@ -225,23 +215,25 @@ def _same_object(new: Object, live: Object, request: WriteRequest) -> None:
         )
         raise errors.bad_request(words)
     if (new.get("kind"), new.get("apiVersion")) != (live.get("kind"), live.get("apiVersion")):
-        from peavine.apiserver.endpoints.bodies import check_type
-
-        check_type(new, request.kind.gvk)
-        new["kind"], new["apiVersion"] = live["kind"], live["apiVersion"]
+        group, version = split_group_version(str(new.get("apiVersion") or ""))
+        raise content.wrong_kind(GVK(group, version, str(new.get("kind") or "")), request.kind.gvk)
 
 
 def _applier(registry: Registry, request: WriteRequest, data: bytes) -> Any:
-    from peavine.apiserver.endpoints.bodies import check_type
     from peavine.apiserver.registry.fields import apply_configuration
 
     kind = request.kind
-    doc, problems = parse(data, YAML, kind.kind)
+    try:
+        doc, complaints = yaml.decode_with_duplicates(data)
+    except yaml.YamlError as error:
+        raise errors.bad_request(f"error decoding YAML: {error}") from None
+    problems = [f"error decoding YAML: {complaint}" for complaint in complaints]
     if not isinstance(doc, dict):
         raise errors.bad_request("error decoding YAML: the document is no object")
-    if not doc.get("kind") or not doc.get("apiVersion"):
-        raise errors.bad_request("error decoding YAML: kind and apiVersion must be set")
-    check_type(doc, kind.gvk)
+    group, version = split_group_version(str(doc.get("apiVersion") or ""))
+    found = GVK(group, version, str(doc.get("kind") or ""))
+    if found != kind.gvk:
+        raise errors.bad_request(f"invalid object type: {found.group}/{found.version}, Kind={found.kind}")
     meta = doc.setdefault("metadata", {})
     if not isinstance(meta, dict):
         raise errors.bad_request("metadata must be an object")
@@ -275,12 +267,10 @@ async def delete_options(exchange: Exchange, request: WriteRequest) -> None:
     data = await exchange.read_body(BODY_BYTES_MAX)
     options = request.options
     if data:
-        media = media_type(info.headers.get("content-type", ""))
-        if media not in SERVED:
-            raise errors.unsupported_media_type(SERVED)
-        doc, _ = parse(data, media, "DeleteOptions")
-        if not isinstance(doc, dict) or (doc.get("kind") not in (None, "", "DeleteOptions")):
-            raise errors.bad_request("expect the body to be a DeleteOptions")
+        media = content.body_media_type(info.headers.get("content-type"), OBJECTS)
+        doc, found, _ = content.parse_object(data, media, GVK("", "v1", "DeleteOptions"))
+        if found.kind != "DeleteOptions":
+            raise content.wrong_kind(found, GVK("meta.k8s.io", "v1", "DeleteOptions"))
         options.update({k: v for k, v in doc.items() if v is not None})
     else:
         for name in ("propagationPolicy",):
@@ -300,7 +290,7 @@ async def delete_options(exchange: Exchange, request: WriteRequest) -> None:
 
 
 async def handle_delete(registry: Registry, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:
-    output = negotiate(exchange.info)
+    output = negotiate(exchange.info, kind)
     request = write_request(exchange.info, kind, namespace, name)
     await delete_options(exchange, request)
     obj, gone = await delete(registry, request)
@@ -308,7 +298,7 @@ async def handle_delete(registry: Registry, exchange: Exchange, kind: Kind, name
         return answer(registry, kind, obj, output)
     details: Object = {"name": name, "group": kind.group, "kind": kind.plural, "uid": obj["metadata"].get("uid", "")}
     status = success({k: v for k, v in details.items() if v})
-    return Response(200, encode(status, Output(output.media, pretty=output.pretty)), output.content_type)
+    return Response(200, encode(status, Output(output.media_type, pretty=output.pretty)), output.media_type)
 
 
 def success(details: Object | None = None) -> Object:
@@ -320,7 +310,7 @@ def success(details: Object | None = None) -> Object:
 
 async def handle_delete_collection(registry: Registry, exchange: Exchange, kind: Kind, namespace: str) -> Response:
     info = exchange.info
-    output = negotiate(info)
+    output = negotiate(info, kind)
     options = read_options(info, kind)
     request = write_request(info, kind, namespace, "")
     await delete_options(exchange, request)
@@ -329,4 +319,4 @@ async def handle_delete_collection(registry: Registry, exchange: Exchange, kind:
     entries, meta = await select(registry, kind, namespace, options)
     objects = await delete_collection(registry, request, list(entries))
     rendering = Rendering(kind, registry.resource(kind).cache, output)
-    return Response(200, encode(rendering.listed(objects, meta), output), output.content_type)
+    return Response(200, encode(rendering.listed(objects, meta), output), output.media_type)

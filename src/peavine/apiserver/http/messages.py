@@ -159,13 +159,16 @@ class Exchange:
                 raise errors.too_large(f"limit is {bytes_max}")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def start_stream(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Answer with a head now and a body of unknown length: chunked, or until close for HTTP/1.0."""
+    def start_stream(self, status: int, headers: list[tuple[str, str]], length: int | None = None) -> None:
+        """Answer with a head now and a body to be written: of `length` bytes, or chunked (until close for HTTP/1.0)."""
         self.answered = True
-        self.chunked = self.info.notes.get("http_version") != "1.0"
+        self.chunked = length is None and self.info.notes.get("http_version") != "1.0"
         headers = headers + self.extra_headers
         if self.chunked:
             headers.append(("Transfer-Encoding", "chunked"))
+        elif length is not None:
+            if status not in (204, 304):
+                headers.append(("Content-Length", str(length)))
         else:
             self.keep_alive = False
         if not self.keep_alive:

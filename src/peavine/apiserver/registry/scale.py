@@ -72,10 +72,12 @@ async def patch_scale(registry: Registry, request: WriteRequest, content_type: s
     from peavine.apiserver.endpoints.writing import APPLY_YAML, patch_document
 
     if content_type == APPLY_YAML:
-        patch = patch_document(data, content_type)
+        from peavine.machinery.codecs import yaml
+
+        patch = yaml.decode(data)
         return await _change(registry, request, lambda current: {**current, **_merged(current, patch)})
     type = registry.schema.for_kind(request.object_gvk) if request.object_gvk else None
-    patch = patch_document(data, content_type)
+    patch, _ = patch_document(data, content_type)
 
     def change(current: Object) -> Object:
         from peavine.apiserver.endpoints.writing import patched

@@ -176,7 +176,7 @@ def _carry(request: WriteRequest, new: Object, old: Object) -> None:
         if name not in meta and name in old_meta:
             meta[name] = old_meta[name]
     meta.pop("selfLink", None)
-    meta.pop("resourceVersion", None)
+    meta["resourceVersion"] = old_meta["resourceVersion"]
 
 
 def finished(kind: str, group: str, obj: Object) -> bool:

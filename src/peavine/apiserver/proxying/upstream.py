@@ -1,0 +1,307 @@
+"""One request to another HTTP server, streamed both ways; upgrades become raw pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterable
+from typing import cast
+
+import httptools
+
+from peavine.apiserver.http import Exchange, RawConnection
+from peavine.apiserver.http.messages import REASONS
+from peavine.base.lifetimes import scope
+from peavine.machinery import errors
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+READ_BYTES = 64 << 10
+UNREAD_BYTES_MAX = 1 << 20
+HEAD_BYTES_MAX = 1 << 20
+# Headers that belong to one connection, not to the message.
+HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding")
+    + ("upgrade", "proxy-connection")
+)
+
+
+class Upstream(asyncio.Protocol):
+    """A connection to a server: its answer's head, then its body or raw bytes."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.head_done = False
+        self.message_done = False
+        self.raw = False
+        self.closed = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._paused = False
+        self._drain: asyncio.Future[None] | None = None
+        self._reading = True
+        self._request_method = ""
+        self.failure: Exception | None = None
+
+    # --- transport -----------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+        self._notify()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self.raw:
+            self._feed(data)
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.raw = True
+            self.head_done = True
+            rest = data[upgrade.args[0] :]
+            if rest:
+                self._feed(rest)
+            self._notify()
+        except httptools.HttpParserError as error:
+            self.failure = ConnectionError(f"malformed HTTP response: {error}")
+            self.transport.close()
+            self._notify()
+
+    def _feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > UNREAD_BYTES_MAX and self._reading:
+            self._reading = False
+            self.transport.pause_reading()
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # --- parser --------------------------------------------------------------------------------
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self.headers = []
+            return
+        self.status = status
+        self.head_done = True
+        self._notify()
+
+    def on_body(self, data: bytes) -> None:
+        self._feed(data)
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.message_done = True
+            self._notify()
+
+    # --- use -----------------------------------------------------------------------------------
+    async def _wait(self) -> None:
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    async def head(self) -> None:
+        """Wait for the answer's status and headers. Raises ConnectionError."""
+        while not self.head_done:
+            if self.failure is not None:
+                raise self.failure
+            if self.closed:
+                raise ConnectionError("EOF")
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body (or of the raw stream); b"" at its end."""
+        while not self._chunks:
+            if self.message_done or self.closed:
+                return b""
+            if not self._reading:
+                self._reading = True
+                self.transport.resume_reading()
+            await self._wait()
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        if not self._reading and not self.closed:
+            self._reading = True
+            self.transport.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        if self.closed:
+            raise ConnectionResetError("the backend went away")
+        self.transport.write(data)
+        if self._paused:
+            self._drain = asyncio.get_running_loop().create_future()
+            await self._drain
+
+    def close(self) -> None:
+        if not self.closed and self.transport is not None:
+            self.transport.close()
+
+
+async def connect(host: str, port: int, tls: ssl.SSLContext | None, server_name: str = "") -> Upstream:
+    """A new connection. Raises OSError, TimeoutError."""
+    loop = asyncio.get_running_loop()
+    name = (server_name or host) if tls is not None else None
+    async with asyncio.timeout(CONNECT_SECONDS):
+        _, protocol = await loop.create_connection(Upstream, host, port, ssl=tls, server_hostname=name)
+    return protocol
+
+
+def dial_failure(host: str, port: int, error: Exception) -> errors.ApiError:
+    """What a client hears of a backend that cannot be reached: 503, as upstream's proxy answers."""
+    why = "i/o timeout" if isinstance(error, TimeoutError) else _go_words(error)
+    return errors.ApiError(503, "ServiceUnavailable", f"error trying to reach service: dial tcp {host}:{port}: {why}")
+
+
+def _go_words(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connect: connection refused"
+    if isinstance(error, ssl.SSLError):
+        return f"tls: {error.reason or error}"
+    return str(error)
+
+
+def request_head(
+    exchange: Exchange, path: str, host: str, extra: Iterable[tuple[str, str]] = (), drop: Iterable[str] = ()
+) -> bytes:
+    """The request as it is passed on: same method and headers, less what belonged to the client's connection."""
+    info = exchange.info
+    dropped = HOP_BY_HOP | {"host", "authorization", *drop}
+    dropped |= {token.strip().lower() for token in info.headers.get("connection", "").split(",")}
+    lines = [f"{info.method} {path} HTTP/1.1", f"Host: {host}"]
+    for name, value in info.raw_headers:
+        if name not in dropped or (name == "content-length" and not exchange.upgrade):
+            lines.append(f"{name}: {value}")
+    if exchange.upgrade:
+        lines += ["Connection: Upgrade", f"Upgrade: {info.headers.get('upgrade', '')}"]
+    elif "transfer-encoding" in info.headers:
+        lines.append("Transfer-Encoding: chunked")
+    remote = info.remote[0]
+    if remote:
+        forwarded = info.headers.get("x-forwarded-for")
+        lines = [line for line in lines if not line.startswith("x-forwarded-for:")]
+        lines.append(f"X-Forwarded-For: {forwarded + ', ' if forwarded else ''}{remote}")
+    lines += [f"{name}: {value}" for name, value in extra]
+    text = "\r\n".join(line.replace("\r", " ").replace("\n", " ") for line in lines)
+    return (text + "\r\n\r\n").encode("utf-8", "surrogateescape")
+
+
+async def pass_on(exchange: Exchange, upstream: Upstream, head: bytes, rewrite_location: str = "") -> None:
+    """Send the request, stream its answer back. What fails before the answer began is raised as ApiError."""
+    info = exchange.info
+    chunked = "transfer-encoding" in info.headers
+    try:
+        async with scope() as tasks:
+            await upstream.write(head)
+            if not exchange.upgrade:
+                tasks.start(_send_body(exchange, upstream, chunked))
+            try:
+                await upstream.head()
+            except ConnectionError as error:
+                raise errors.ApiError(502, "", f"error trying to reach service: {error}") from None
+            if upstream.status == 101 and exchange.upgrade:
+                await _pipe(exchange, upstream)
+                return
+            await _answer(exchange, upstream, rewrite_location)
+    except* ConnectionError as group:
+        raise group.exceptions[0] from None
+    except* errors.ApiError as group:
+        raise group.exceptions[0] from None
+    finally:
+        upstream.close()
+
+
+async def _send_body(exchange: Exchange, upstream: Upstream, chunked: bool) -> None:
+    async for data in exchange.body_chunks():
+        if upstream.closed or upstream.message_done:
+            return
+        await upstream.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    if chunked and not upstream.closed:
+        await upstream.write(b"0\r\n\r\n")
+
+
+async def _answer(exchange: Exchange, upstream: Upstream, rewrite_location: str) -> None:
+    headers = []
+    length: int | None = None
+    for name, value in upstream.headers:
+        low = name.lower()
+        if low in HOP_BY_HOP or low == "date":
+            continue
+        if low == "content-length":
+            length = int(value)
+            continue
+        if low == "location" and rewrite_location and value.startswith("/"):
+            value = rewrite_location + value
+        headers.append((name, value))
+    bodiless = exchange.info.method == "HEAD" or upstream.status in (204, 304)
+    exchange.start_stream(upstream.status, headers, 0 if bodiless and length is None else length)
+    if bodiless:
+        return
+    while data := await upstream.read():
+        exchange.write(data)
+        await exchange.drain()
+    if length is None and not upstream.message_done and upstream.parser is not None and not _ends_by_close(upstream):
+        # The backend broke off inside a chunked answer: so must this one, or the client takes it for whole.
+        exchange.connection.abort()
+        return
+    exchange.end_stream()
+
+
+def _ends_by_close(upstream: Upstream) -> bool:
+    return not any(name.lower() == "transfer-encoding" for name, _ in upstream.headers)
+
+
+async def _pipe(exchange: Exchange, upstream: Upstream) -> None:
+    """Both directions of an upgraded connection, until either side ends."""
+    lines = [f"HTTP/1.1 101 {REASONS[101]}"] + [f"{name}: {value}" for name, value in upstream.headers]
+    lines += [f"{name}: {value}" for name, value in exchange.extra_headers if name != "Warning"]
+    upstream.raw = True
+    client: RawConnection = exchange.take_over(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape"))
+
+    async def to_backend() -> None:
+        while data := await client.read():
+            await upstream.write(data)
+
+    async def to_client() -> None:
+        while data := await upstream.read():
+            client.write(data)
+            await client.drain()
+
+    async with scope() as tasks:
+        pair = {tasks.start(_quiet(to_backend())), tasks.start(_quiet(to_client()))}
+        await asyncio.wait(pair, return_when=asyncio.FIRST_COMPLETED)
+    client.close()
+
+
+async def _quiet(work) -> None:  # type: ignore[no-untyped-def]
+    try:
+        await work
+    except ConnectionError:
+        log.debug("a proxied stream ended")
