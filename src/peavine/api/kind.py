@@ -30,6 +30,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,7 +70,11 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a Table. Priority 0 is always shown, higher ones with `-o wide`."""
+    """A column of a Table. Priority 0 is always shown, higher ones with `-o wide`.
+
+    A description `@Type.field` stands for that field's description in the schema, for example
+    `@apps.v1.DeploymentSpec.replicas`; it is looked up when the definition is asked for.
+    """
 
     name: str
     type: str = "string"
@@ -82,7 +87,7 @@ class Column:
             "name": self.name,
             "type": self.type,
             "format": self.format,
-            "description": self.description,
+            "description": _schema_text(self.description[1:]) if self.description[:1] == "@" else self.description,
             "priority": self.priority,
         }
 
@@ -217,7 +222,9 @@ class Kind:
                 rule(new, old)
             elif subresource == "status":
                 keep_all_but_status(new, old)
-            _keep(meta, old_meta, "generation")
+            grown = getattr(self._hooks(), "COUNTS_GENERATION_IN_SUBRESOURCES", False) and subresource != "status"
+            if not grown:
+                _keep(meta, old_meta, "generation")
             return
         if "status" in self.subresources:
             _keep(new, old, "status")
@@ -298,6 +305,16 @@ class Kind:
         if template:
             return template.format(label)
         return f'"{label}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+
+
+@cache
+def _schema_text(field: str) -> str:
+    """The schema's description of a field, named `apps.v1.DeploymentSpec.replicas`."""
+    from peavine.machinery.schema import Schema
+
+    type_name, _, field_name = field.rpartition(".")
+    prefix = "io.k8s." if type_name.startswith(("apimachinery", "kube-aggregator")) else "io.k8s.api."
+    return Schema.load().definition(prefix + type_name).field_description(field_name)
 
 
 def _load(module: str) -> Any:
