@@ -196,7 +196,7 @@ def _plain(text: str) -> Any:
     return text
 
 
-def _integer(text: str) -> int | float | str:
+def _integer(text: str) -> Any:
     digits = text.replace("_", "").lower()
     sign, body = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
     if len(body) > 400:
@@ -209,5 +209,5 @@ def _integer(text: str) -> int | float | str:
         else:
             number = sign * int(body)
     except ValueError:
-        return float(digits) if _FLOAT.fullmatch(digits) else text  # such as 08
+        return _plain(str(float(digits))) if _FLOAT.fullmatch(digits) else text  # such as 08
     return number if -(2**63) <= number < 2**64 else float(number)
