@@ -55,6 +55,7 @@ class ApiServer:
         self.store: Store = None  # type: ignore[assignment]
         self.cache: Cache = None  # type: ignore[assignment]
         self.registry: Registry = None  # type: ignore[assignment]
+        self.openapi: Any = None
         self.http: HttpServer = None  # type: ignore[assignment]
 
     # --- lifetime ------------------------------------------------------------------------------
@@ -370,7 +371,11 @@ class ApiServer:
         raise not_served()
 
     async def _openapi(self, info: RequestInfo) -> Response:
-        raise not_served()
+        if self.openapi is None:
+            from peavine.apiserver.openapi import OpenApi
+
+            self.openapi = OpenApi(self.discovery, self.config.kubernetes_version)
+        return self.openapi.answer(info)
 
     # --- requests of kinds that are not stored -------------------------------------------------
     async def virtual(self, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response:

@@ -20,7 +20,7 @@ from peavine.apiserver.requests import RequestInfo
 from peavine.machinery import errors
 from peavine.machinery.apply import manager_name
 from peavine.machinery.codecs import content, json, yaml
-from peavine.machinery.errors import forbidden_field, required
+from peavine.machinery.errors import forbidden_field, invalid_value, required
 from peavine.machinery.names import GVK, split_group_version
 
 Object = dict[str, Any]
@@ -165,7 +165,13 @@ def patcher(registry: Registry, request: WriteRequest, content_type: str, data: 
         if not isinstance(meta, dict):
             new["metadata"] = {} if meta is None else meta
         _same_object(new, live, request)
-        new = typed(registry, kind, new, request, problems)
+        try:
+            new = typed(registry, kind, new, request, problems)
+        except errors.ApiError as error:
+            if error.code != 400 or (request.validation == "Strict" and "strict decoding error" in error.message):
+                raise
+            shown = json.encode(new).decode("utf-8", "replace")
+            raise errors.invalid("", "", [invalid_value("patch", shown, error.message)]) from None
         kind.default(new)
         return new
 
@@ -251,7 +257,7 @@ def _applier(registry: Registry, request: WriteRequest, data: bytes) -> Any:
     config = typed(registry, kind, doc, request, problems)
 
     def change(live: Object | None) -> Object:
-        new = apply_configuration(registry, request, live, config)
+        new = typed(registry, kind, apply_configuration(registry, request, live, config), request)
         kind.default(new)
         return new
 

@@ -11,6 +11,7 @@ from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.proxying.locations import Location, Locations
 from peavine.apiserver.proxying.upstream import connect, dial_failure, pass_on, request_head
 from peavine.apiserver.requests import RequestInfo
+from peavine.apiserver.streams import Backend, Streams, pass_through, serve
 from peavine.machinery import errors
 from peavine.machinery.errors import FieldError, forbidden_field, invalid_value
 from peavine.machinery.names import GVK, GVR
@@ -64,10 +65,12 @@ async def dispatch(
     if not node:
         raise errors.bad_request(f"pod {name} does not have a host assigned")
     location = locations.kubelet(node)
-    if not exchange.upgrade:
-        raise errors.bad_request("Upgrade request required")
-    await _go(exchange, location, path, urlencode(query), stream=sub.name, server=server)
-    return None
+    target = path + "?" + urlencode(query)
+    backend = Backend(location.host, location.port, target, tls=location.tls, method=info.method)
+    if sub.name == "portforward":
+        return await serve(exchange, backend, None)
+    wanted = {flag: _switch(info, sub.name, flag) for flag in _BOOLEANS[sub.name]}
+    return await serve(exchange, backend, Streams(**wanted))
 
 
 def _switch(info: RequestInfo, subresource: str, flag: str) -> bool:
@@ -206,6 +209,11 @@ async def _proxy(server: Any, exchange: Exchange, kind: Kind, namespace: str, na
         path = "/"
     prefix = f"{base}/{kind.plural}/{own}{found}"
     extra = [("X-Forwarded-Uri", prefix + path), ("X-Forwarded-Proto", "https" if info.secure else "http")]
+    if exchange.upgrade:
+        target = path + ("?" + info.query_string if info.query_string else "")
+        return await pass_through(
+            exchange, Backend(location.host, location.port, target, tls=location.tls, method=info.method)
+        )
     await _go(exchange, location, path, info.query_string, extra=extra, prefix=prefix)
     return None
 

@@ -1,4 +1,4 @@
-"""One request to another HTTP server, streamed both ways; upgrades become raw pipes."""
+"""One request to another HTTP server, streamed both ways. Upgrades go through `apiserver.streams`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import cast
 
 import httptools
 
-from peavine.apiserver.http import Exchange, RawConnection
-from peavine.apiserver.http.messages import REASONS
+from peavine.apiserver.http import Exchange
 from peavine.base.lifetimes import scope
 from peavine.machinery import errors
 
@@ -197,11 +196,9 @@ def request_head(
     dropped |= {token.strip().lower() for token in info.headers.get("connection", "").split(",")}
     lines = [f"{info.method} {path} HTTP/1.1", f"Host: {host}"]
     for name, value in info.raw_headers:
-        if name not in dropped or (name == "content-length" and not exchange.upgrade):
+        if name not in dropped:
             lines.append(f"{name}: {value}")
-    if exchange.upgrade:
-        lines += ["Connection: Upgrade", f"Upgrade: {info.headers.get('upgrade', '')}"]
-    elif "transfer-encoding" in info.headers:
+    if "transfer-encoding" in info.headers:
         lines.append("Transfer-Encoding: chunked")
     remote = info.remote[0]
     if remote:
@@ -220,15 +217,11 @@ async def pass_on(exchange: Exchange, upstream: Upstream, head: bytes, rewrite_l
     try:
         async with scope() as tasks:
             await upstream.write(head)
-            if not exchange.upgrade:
-                tasks.start(_send_body(exchange, upstream, chunked))
+            tasks.start(_send_body(exchange, upstream, chunked))
             try:
                 await upstream.head()
             except ConnectionError as error:
                 raise errors.ApiError(502, "", f"error trying to reach service: {error}") from None
-            if upstream.status == 101 and exchange.upgrade:
-                await _pipe(exchange, upstream)
-                return
             await _answer(exchange, upstream, rewrite_location)
     except* ConnectionError as group:
         raise group.exceptions[0] from None
@@ -276,32 +269,3 @@ async def _answer(exchange: Exchange, upstream: Upstream, rewrite_location: str)
 
 def _ends_by_close(upstream: Upstream) -> bool:
     return not any(name.lower() == "transfer-encoding" for name, _ in upstream.headers)
-
-
-async def _pipe(exchange: Exchange, upstream: Upstream) -> None:
-    """Both directions of an upgraded connection, until either side ends."""
-    lines = [f"HTTP/1.1 101 {REASONS[101]}"] + [f"{name}: {value}" for name, value in upstream.headers]
-    lines += [f"{name}: {value}" for name, value in exchange.extra_headers if name != "Warning"]
-    upstream.raw = True
-    client: RawConnection = exchange.take_over(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape"))
-
-    async def to_backend() -> None:
-        while data := await client.read():
-            await upstream.write(data)
-
-    async def to_client() -> None:
-        while data := await upstream.read():
-            client.write(data)
-            await client.drain()
-
-    async with scope() as tasks:
-        pair = {tasks.start(_quiet(to_backend())), tasks.start(_quiet(to_client()))}
-        await asyncio.wait(pair, return_when=asyncio.FIRST_COMPLETED)
-    client.close()
-
-
-async def _quiet(work) -> None:  # type: ignore[no-untyped-def]
-    try:
-        await work
-    except ConnectionError:
-        log.debug("a proxied stream ended")

@@ -124,7 +124,10 @@ async def _replace(
     try:
         if request.admit:
             await chain.admit(review)
-        new = kind.to_storage(review.obj or new)
+            new = review.obj or new
+            if not tracked:
+                new = track(registry, request, old, new)
+        new = kind.to_storage(new)
         hub.prepare_update(new, old_hub, request.subresource)
         # What was allowed when it was stored is compared as it is stored.
         problems = hub.validate_update(new, old_hub, request.subresource)

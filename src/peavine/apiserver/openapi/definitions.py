@@ -1,0 +1,93 @@
+"""The schema's definitions as OpenAPI writes them. Pure functions; nothing is kept."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+Object = dict[str, Any]
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+
+def load(kubernetes_version: str) -> dict[str, Object]:
+    """Every definition of a version, as JSON schema. Some megabytes: not to be kept."""
+    root = importlib.resources.files("kubernetes_validate") / "kubernetes-json-schema"
+    path = root / f"v{kubernetes_version}.0-local" / "_definitions.json"
+    doc = orjson.loads(path.read_bytes())
+    return doc.get("$defs") or doc.get("definitions") or doc
+
+
+def converted(name: str, schema: Object, v3: bool) -> Object:
+    """One definition in OpenAPI v2 or v3."""
+    short = name.removeprefix("io.k8s.apimachinery.pkg.")
+    if short == "util.intstr.IntOrString":
+        if v3:
+            return {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}
+        return {"type": "string", "format": "int-or-string"}
+    if short == "api.resource.Quantity":
+        return {"oneOf": [{"type": "string"}, {"type": "number"}]} if v3 else {"type": "string"}
+    return _schema(schema, v3)
+
+
+def _schema(schema: Any, v3: bool) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    out: Object = {}
+    for key, value in schema.items():
+        if key == "type" and isinstance(value, list):
+            kinds = [t for t in value if t != "null"]
+            if len(kinds) == 1:
+                out["type"] = kinds[0]
+        elif key == "$ref":
+            target = value.rsplit("/", 1)[-1]
+            if v3 and len(schema) > 1:
+                out["allOf"] = [{"$ref": "#/components/schemas/" + target}]
+            else:
+                out["$ref"] = ("#/components/schemas/" if v3 else "#/definitions/") + target
+        elif key == "properties":
+            out[key] = {name: _property(name, item, v3) for name, item in value.items()}
+        elif key in ("items", "additionalProperties"):
+            if value is not False:
+                out[key] = _schema(value, v3)
+        elif key in ("oneOf", "anyOf"):
+            out[key] = [_schema(item, v3) for item in value]
+            if not v3:
+                del out[key]
+        elif key not in ("enum", "$schema", "$id", "$defs"):
+            out[key] = value
+    return out
+
+
+def _property(name: str, schema: Object, v3: bool) -> Object:
+    if name in ("apiVersion", "kind") and "enum" in schema:
+        schema = {k: v for k, v in schema.items() if k != "enum"}
+    return _schema(schema, v3)
+
+
+def references(schema: Any) -> Iterable[str]:
+    """Names of the definitions that a converted schema mentions."""
+    if isinstance(schema, dict):
+        target = schema.get("$ref")
+        if isinstance(target, str):
+            yield target.rsplit("/", 1)[-1]
+        for value in schema.values():
+            yield from references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from references(value)
+
+
+def closure(definitions: dict[str, Object], roots: Iterable[str], v3: bool) -> dict[str, Object]:
+    """The roots and everything they mention, converted, by name."""
+    found: dict[str, Object] = {}
+    waiting = [name for name in roots if name in definitions]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found[name] = converted(name, definitions[name], v3)
+        waiting += [other for other in references(found[name]) if other in definitions and other not in found]
+    return dict(sorted(found.items()))

@@ -1,0 +1,204 @@
+"""Serves /openapi/v2 and /openapi/v3: documents are built when first asked for, and kept compressed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from peavine.api.kind import Kind
+from peavine.apiserver.discovery import Discovery
+from peavine.apiserver.http import Response
+from peavine.apiserver.openapi import definitions, paths
+from peavine.apiserver.requests import RequestInfo
+from peavine.machinery import errors
+from peavine.machinery.codecs import content
+
+Object = dict[str, Any]
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+
+
+class OpenApi:
+    """The documents of one server. Custom resources change their group's document only."""
+
+    def __init__(self, discovery: Discovery, kubernetes_version: str) -> None:
+        self.discovery, self.kubernetes_version = discovery, kubernetes_version
+        self._kept: dict[str, tuple[str, bytes]] = {}  # document -> hash of what it was made from, gzip
+        # Documents of groups served by other servers: "apis/GROUP/VERSION" -> (hash, JSON).
+        self.remote: dict[str, tuple[str, bytes]] = {}
+
+    def answer(self, info: RequestInfo) -> Response:
+        path = info.path.strip("/")
+        if path in ("openapi/v2", "swagger.json"):
+            return self._v2(info)
+        if path == "openapi/v3":
+            return self._index(info)
+        if path.startswith("openapi/v3/"):
+            return self._v3(info, path.removeprefix("openapi/v3/"))
+        raise errors.ApiError(404, "NotFound", "the server could not find the requested resource", details={})
+
+    # --- v3 ------------------------------------------------------------------------------------
+    def _sections(self) -> dict[str, list[Kind]]:
+        """`api/v1`, `apis/apps/v1`, ... -> the kinds described there."""
+        found = {}
+        for group, versions in self.discovery.versions().items():
+            for version, kinds in versions.items():
+                found[f"apis/{group}/{version}" if group else f"api/{version}"] = kinds
+        return found
+
+    def _index(self, info: RequestInfo) -> Response:
+        sections = self._sections()
+        listed = {
+            section: {"serverRelativeURL": f"/openapi/v3/{section}?hash={self._hash(kinds)}"}
+            for section, kinds in sections.items()
+        }
+        for section, (mark, _) in self.remote.items():
+            listed.setdefault(section, {"serverRelativeURL": f"/openapi/v3/{section}?hash={mark}"})
+        body = orjson.dumps({"paths": listed})
+        return _tagged(info, body, hashlib.sha512(body).hexdigest().upper())
+
+    def _hash(self, kinds: Iterable[Kind]) -> str:
+        """Changes when a document does: made from what goes into it, without building it."""
+        parts = [self.kubernetes_version]
+        for kind in kinds:
+            own = kind.hook("openapi_schema")
+            parts.append(f"{kind.plural}/{kind.kind}/{','.join(kind.verbs)}/{','.join(kind.subresources)}")
+            if own is not None:
+                parts.append(orjson.dumps(own()).decode())
+        return hashlib.sha512("\n".join(parts).encode()).hexdigest().upper()
+
+    def _v3(self, info: RequestInfo, section: str) -> Response:
+        kinds = self._sections().get(section)
+        if kinds is None:
+            if section in self.remote:
+                return _tagged(info, self.remote[section][1], self.remote[section][0])
+            raise errors.ApiError(404, "NotFound", "the server could not find the requested resource", details={})
+        mark = self._hash(kinds)
+        asked = info.parameter("hash")
+        if asked and asked != mark:
+            location = f"/openapi/v3/{section}?hash={mark}"
+            return Response(301, b"", "", [("Location", location)])
+        packed = self._packed("v3/" + section, mark, lambda: self._build_v3(kinds))
+        more = [("Cache-Control", "public, immutable"), ("Expires", "Thu, 31 Dec 2037 23:55:55 GMT")] if asked else []
+        return _packed_answer(info, packed, mark, more)
+
+    def _build_v3(self, kinds: list[Kind]) -> Object:
+        schemas = self._schemas(kinds, v3=True)
+        return {
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": f"v{self.kubernetes_version}.0"},
+            "paths": paths.of_kinds(kinds, v3=True),
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {
+                    "BearerToken": {
+                        "type": "apiKey",
+                        "description": "Bearer Token authentication",
+                        "name": "authorization",
+                        "in": "header",
+                    }
+                },
+            },
+        }
+
+    # --- v2 ------------------------------------------------------------------------------------
+    def _v2(self, info: RequestInfo) -> Response:
+        accept = ",".join(info.header_values("accept"))
+        chosen = content.negotiate(accept, supported=("application/json", V2_PROTOBUF), transforms=())
+        if chosen.media_type == V2_PROTOBUF:
+            raise errors.not_acceptable(("application/json",))
+        kinds = [kind for section in self._sections().values() for kind in section]
+        mark = self._hash(kinds)
+        return _packed_answer(info, self._packed("v2", mark, lambda: self._build_v2(kinds)), mark, [])
+
+    def _build_v2(self, kinds: list[Kind]) -> Object:
+        return {
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": f"v{self.kubernetes_version}.0"},
+            "paths": paths.of_kinds(kinds, v3=False),
+            "definitions": self._schemas(kinds, v3=False),
+            "securityDefinitions": {
+                "BearerToken": {
+                    "description": "Bearer Token authentication",
+                    "type": "apiKey",
+                    "name": "authorization",
+                    "in": "header",
+                }
+            },
+            "security": [{"BearerToken": []}],
+        }
+
+    # --- both ----------------------------------------------------------------------------------
+    def _schemas(self, kinds: list[Kind], v3: bool) -> dict[str, Object]:
+        known = definitions.load(self.kubernetes_version)
+        meta = definitions.META
+        roots = [meta + name for name in ("DeleteOptions", "Patch", "Status", "WatchEvent", "APIResourceList")]
+        custom: dict[str, Object] = {}
+        for kind in kinds:
+            if kind.definition:
+                roots += [kind.definition, kind.definition + "List"]
+                for sub in kind.subresources.values():
+                    if sub.version:
+                        roots.append(f"io.k8s.api.{(sub.group or 'core').split('.')[0]}.{sub.version}.{sub.kind}")
+                    else:
+                        roots.append(kind.definition.rpartition(".")[0] + "." + sub.kind)
+            elif own := kind.hook("openapi_schema"):
+                name = f"{'.'.join(reversed(kind.group.split('.')))}.{kind.version}.{kind.kind}"
+                custom.update(_custom(name, kind, own(), v3))
+                roots += [meta + "ObjectMeta", meta + "ListMeta"]
+        return {**definitions.closure(known, roots, v3), **custom}
+
+    def _packed(self, name: str, mark: str, build: Any) -> bytes:
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != mark:
+            kept = self._kept[name] = (mark, gzip.compress(orjson.dumps(build()), 5, mtime=0))
+        return kept[1]
+
+
+def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object]:
+    """The definitions of a custom resource and its list."""
+    place = "#/components/schemas/" if v3 else "#/definitions/"
+    meta = definitions.META
+    gvk = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]
+    own = dict(schema)
+    properties = dict(own.get("properties") or {})
+    words = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
+    reference: Object = {"$ref": place + meta + "ObjectMeta"}
+    properties["apiVersion"] = {"type": "string", "description": f"The versioned schema of this object. {words}"}
+    properties["kind"] = {"type": "string", "description": f"The REST resource that this object represents. {words}"}
+    properties["metadata"] = {"description": f"Standard object's metadata. {words}", "allOf": [reference]}
+    if not v3:
+        properties["metadata"] = {**reference, "description": f"Standard object's metadata. {words}"}
+    own.update({"type": "object", "properties": properties, "x-kubernetes-group-version-kind": gvk})
+    items: Object = {
+        "type": "object",
+        "description": f"{kind.kind}List is a list of {kind.kind}",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": place + meta + "ListMeta"},
+            "items": {"type": "array", "items": {"$ref": place + name}},
+        },
+        "x-kubernetes-group-version-kind": [{**gvk[0], "kind": kind.list_kind}],
+    }
+    return {name: own, name + "List": items}
+
+
+def _tagged(info: RequestInfo, body: bytes, mark: str) -> Response:
+    headers = [("ETag", f'"{mark}"'), ("Vary", "Accept")]
+    if info.headers.get("if-none-match") == f'"{mark}"':
+        return Response(304, b"", "", headers)
+    return Response(200, body, "application/json", headers)
+
+
+def _packed_answer(info: RequestInfo, packed: bytes, mark: str, more: list[tuple[str, str]]) -> Response:
+    headers = [("ETag", f'"{mark}"'), ("Vary", "Accept-Encoding"), ("Vary", "Accept"), *more]
+    if info.headers.get("if-none-match") == f'"{mark}"':
+        return Response(304, b"", "", headers)
+    if "gzip" in info.headers.get("accept-encoding", ""):
+        return Response(200, packed, "application/json", [*headers, ("Content-Encoding", "gzip")])
+    return Response(200, gzip.decompress(packed), "application/json", headers)
