@@ -5,6 +5,8 @@ What belongs here watches objects and writes objects; it never touches a node, a
 """
 
 CONTROLLERS = {
+    "clusterrole-aggregation-controller": "clusterrole_aggregation:ClusterRoleAggregationController",
+    "cronjob-controller": "cronjob:CronJobController",
     "daemonset-controller": "daemonset:DaemonSetController",
     "deployment-controller": "deployment:DeploymentController",
     "endpoints-controller": "endpoints:EndpointsController",
@@ -21,4 +23,5 @@ CONTROLLERS = {
     "serviceaccount-controller": "serviceaccount:ServiceAccountController",
     "statefulset-controller": "statefulset:StatefulSetController",
     "taint-eviction-controller": "taint_eviction:TaintEvictionController",
+    "ttl-after-finished-controller": "ttl_after_finished:TTLAfterFinishedController",
 }

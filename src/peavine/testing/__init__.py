@@ -1,1 +1,9 @@
-"""Supported fakes and the pytest fixture for people who test against Kubernetes."""
+"""Supported fakes and the pytest fixtures for people who test against Kubernetes.
+
+What belongs here is used from tests: whole clusters inside a process, nodes that only pretend. Nothing in production
+imports it.
+"""
+
+from peavine.testing.cluster import AsyncCluster, Cluster
+
+__all__ = ["AsyncCluster", "Cluster"]

@@ -1,0 +1,155 @@
+"""A whole cluster inside the process: API server, and as many of the other components as a test wants.
+
+    with Cluster(nodes=2) as cluster:
+        kubernetes.config.load_kube_config(str(cluster.kubeconfig))
+
+`AsyncCluster` runs in the caller's event loop, `Cluster` in a thread of its own. State is in memory and in one
+temporary directory; both are gone afterwards. No root, no containers: pods run on simulated nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from peavine.apiserver.config import Config
+from peavine.apiserver.server import ApiServer
+from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import Scope, scope
+from peavine.client import Client
+from peavine.controllers import CONTROLLERS
+
+ADDRESS = "127.0.0.1"
+
+
+class AsyncCluster:
+    """`async with AsyncCluster(...) as cluster:` in the running loop.
+
+    `controllers`: True for all that are on by default, or the names of some. `scheduler` and `nodes` add the scheduler
+    and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client.
+    """
+
+    def __init__(
+        self,
+        *,
+        controllers: bool | Iterable[str] = True,
+        scheduler: bool = True,
+        nodes: int = 1,
+        clock: Clock = REAL,
+        controller_options: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> None:
+        if controllers is True:
+            self._controllers = list(CONTROLLERS)
+        else:
+            self._controllers = list(controllers or ())
+        self._scheduler, self._nodes = scheduler, nodes
+        self._clock, self._config = clock, config
+        self._controller_options = controller_options or {}
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.directory = Path(tempfile.mkdtemp(prefix="peavine-test-"))
+        self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        try:
+            tasks = await self._stack.enter_async_context(scope())
+            await self._start_server(tasks)
+            await self._start_components(tasks)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.aclose()
+
+    async def _start_server(self, tasks: Scope) -> None:
+        from peavine.cmd.pki import ensure_kubeconfigs, ensure_pki
+
+        pki = ensure_pki(self.directory, advertise_addresses=[ADDRESS])
+        config = Config(
+            bind_address=ADDRESS,
+            secure_port=0,
+            advertise_address=ADDRESS,
+            tls_cert_file=str(pki.cert("apiserver")),
+            tls_private_key_file=str(pki.key("apiserver")),
+            client_ca_file=str(pki.cert("ca")),
+            requestheader_client_ca_file=str(pki.cert("front-proxy-ca")),
+            requestheader_allowed_names=("front-proxy-client",),
+            proxy_client_cert_file=str(pki.cert("front-proxy-client")),
+            proxy_client_key_file=str(pki.key("front-proxy-client")),
+            kubelet_client_certificate=str(pki.cert("apiserver-kubelet-client")),
+            kubelet_client_key=str(pki.key("apiserver-kubelet-client")),
+            kubelet_certificate_authority=str(pki.cert("ca")),
+            service_account_signing_key_file=str(pki.service_account_key),
+            service_account_key_files=(str(pki.service_account_public_key),),
+            **self._config,
+        )
+        self.server = ApiServer(config, self._clock)
+        self._stack.push_async_callback(self.server.stop)
+        await self.server.start(tasks)
+        self.url = f"https://{ADDRESS}:{self.server.port}"
+        self.pki = pki
+        self.kubeconfig = ensure_kubeconfigs(pki, self.url)["admin"]
+        self.client = Client.from_kubeconfig(self.kubeconfig, user_agent="peavine-testing")
+        self._stack.callback(self.client.close)
+
+    async def _start_components(self, tasks: Scope) -> None:
+        if self._controllers:
+            from peavine.cmd.controller_manager import run_controllers
+
+            client = Client.from_kubeconfig(self.pki.kubeconfig("controller-manager"), user_agent="controller-manager")
+            options = {
+                "root_ca": self.pki.ca_pem(),
+                "cluster_cidr": "172.7.0.0/16",
+                "node_cidr_mask_size": 24,
+                **self._controller_options,
+            }
+            tasks.start(run_controllers(client, self._controllers, options, clock=self._clock), name="controllers")
+        if self._scheduler or self._nodes:
+            raise NotImplementedError("scheduler and simulated nodes in AsyncCluster")
+
+
+class Cluster:
+    """The same for code that is not async: `with Cluster(...) as cluster:`; it lives in a thread of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, name="peavine cluster", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        async with AsyncCluster(**self._options) as cluster:
+            self.kubeconfig, self.url = cluster.kubeconfig, cluster.url
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            self._ready.set()
+            await self._stop.wait()
+
+    def __exit__(self, *error: Any) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        assert self._thread is not None
+        self._thread.join()
