@@ -1,0 +1,28 @@
+"""The scheduler: finds a node for each pod."""
+
+from __future__ import annotations
+
+import argparse
+
+from peavine.client.rest import wait_ready
+from peavine.cmd.process import connect, leader_flags, led, parser, serve
+
+
+def flags() -> argparse.ArgumentParser:
+    options = parser("scheduler", __doc__ or "", secure_port=10259)
+    leader_flags(options, "kube-scheduler")
+    options.add_argument("--config", default="", help="a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1)")
+    return options
+
+
+async def _main(args: argparse.Namespace) -> None:
+    from peavine.scheduler.scheduler import Scheduler
+
+    client = connect(args, "scheduler")
+    await wait_ready(client)
+    await led(args, client, lambda: Scheduler(client).run())
+
+
+def main(argv: list[str]) -> int:
+    args = flags().parse_args(argv)
+    return serve(args, _main(args))

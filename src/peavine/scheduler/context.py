@@ -1,0 +1,52 @@
+"""What plugins may look at beside the pod: the cluster's arrays, and listers of other kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from peavine.scheduler.cluster import Cluster
+from peavine.scheduler.template import Object
+
+
+class Lister(Protocol):
+    """What an informer offers for reading; `DictLister` is its plain form."""
+
+    def get(self, namespace: str | None, name: str) -> Object | None: ...
+
+    def list(self, namespace: str | None = None) -> list[Object]: ...
+
+
+class DictLister:
+    """Objects in a dict: for tests, simulations, and kinds that the API server does not have."""
+
+    def __init__(self, objects: Iterable[Object] = ()) -> None:
+        self._objects: dict[tuple[str, str], Object] = {}
+        for obj in objects:
+            self.put(obj)
+
+    def put(self, obj: Object) -> None:
+        self._objects[(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])] = obj
+
+    def drop(self, namespace: str, name: str) -> None:
+        self._objects.pop((namespace, name), None)
+
+    def get(self, namespace: str | None, name: str) -> Object | None:
+        return self._objects.get((namespace or "", name))
+
+    def list(self, namespace: str | None = None) -> list[Object]:
+        return [obj for (ns, _), obj in self._objects.items() if namespace is None or ns == namespace]
+
+
+class Context:
+    """`lister("services")` and so on, by the plural name; an unknown kind is an empty lister."""
+
+    def __init__(self, cluster: Cluster, lister: Callable[[str], Lister | None] | None = None) -> None:
+        self.cluster = cluster
+        self._lister = lister or (lambda plural: None)
+        self._empty = DictLister()
+        # Rises when an object changes that static checks have read (volumes, claims, classes, services).
+        self.version = 0
+
+    def lister(self, plural: str) -> Lister:
+        return self._lister(plural) or self._empty

@@ -1,0 +1,215 @@
+"""Where may pods of one template go, and where best: the filters and scores of a profile over all nodes, kept current.
+
+The first question about a template costs a pass over all rows; the next ones only recompute rows that changed since,
+except for filters and scores that depend on pods anywhere (spreading, pod affinity).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+from peavine.scheduler.context import Context
+from peavine.scheduler.nodes import ALL, Ints, Mask, Rows
+from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
+from peavine.scheduler.template import Template
+
+EVALUATIONS_MAX = 256
+_INFEASIBLE = -1
+
+
+class Profile(NamedTuple):
+    """A scheduler's name and what it decides by."""
+
+    name: str
+    plugins: tuple[tuple[Plugin, int], ...]  # filters in order of their reasons; the weight is of the score
+    filters: frozenset[str]  # names of plugins whose filter is on
+    scores: frozenset[str]
+
+
+class Reasons(NamedTuple):
+    """Why no node fits: how many nodes gave each reason, and which plugins refused."""
+
+    counts: Counter[str]
+    plugins: frozenset[str]
+    hopeless: Mask  # rows where fewer pods would not help
+
+
+class Evaluation:
+    """Raises `Rejected` from its methods where no node matters."""
+
+    def __init__(self, context: Context, profile: Profile, template: Template) -> None:
+        self._context, self._profile, self.template = context, profile, template
+        self._version = -1
+        self._carriers_version = -1
+        self._position = -1
+        self._explained: tuple[int, int, Reasons] | None = None
+
+    # Keeping current
+
+    def _refresh(self) -> None:
+        cluster = self._context.cluster
+        version = cluster.version + self._context.version
+        if version != self._version:
+            self._prepare()
+            self._version = cluster.version + self._context.version
+            self._recompute(ALL)
+        else:
+            if cluster.carriers_version != self._carriers_version:
+                self._prepare_affinity()
+            changed = cluster.changed_since(self._position)
+            if changed is None or len(changed) > cluster.nodes.capacity // 4:
+                self._recompute(ALL)
+            elif changed:
+                self._recompute(np.array(list(set(changed))))
+        self._carriers_version = cluster.carriers_version
+        self._position = cluster.position
+
+    def _prepare(self) -> None:
+        self._version = -1  # stays stale if a plugin rejects
+        self._checks: list[tuple[str, Check]] = []
+        self._ratings: list[tuple[str, int, Rating]] = []
+        for plugin, weight in self._profile.plugins:
+            self._prepare_plugin(plugin, weight)
+
+    def _prepare_plugin(self, plugin: Plugin, weight: int) -> None:
+        if plugin.name in self._profile.filters:
+            check = plugin.check(self._context, self.template)
+            if check is not None:
+                self._checks.append((plugin.name, check))
+        if weight and plugin.name in self._profile.scores:
+            rating = plugin.rating(self._context, self.template)
+            if rating is not None:
+                self._ratings.append((plugin.name, weight, rating))
+        self._locals = [c for _, c in self._checks if c.local]
+        self._globals = [c for _, c in self._checks if not c.local]
+        self._local_ratings = [(w, r) for _, w, r in self._ratings if r.local]
+        self._global_ratings = [(w, r) for _, w, r in self._ratings if not r.local]
+
+    def _prepare_affinity(self) -> None:
+        """The terms that pods carry have changed: only this plugin reads them."""
+        for plugin, weight in self._profile.plugins:
+            if plugin.name == "InterPodAffinity":
+                order = {plugin.name: n for n, (plugin, _) in enumerate(self._profile.plugins)}
+                self._checks = [c for c in self._checks if c[0] != plugin.name]
+                self._ratings = [r for r in self._ratings if r[0] != plugin.name]
+                self._prepare_plugin(plugin, weight)
+                self._checks.sort(key=lambda c: order[c[0]])
+
+    def _recompute(self, rows: Rows) -> None:
+        nodes = self._context.cluster.nodes
+        ok = nodes.present[rows].copy()
+        for check in self._locals:
+            ok &= check.ok(rows)
+        if rows is ALL:
+            score: Ints = np.zeros(nodes.capacity, np.int64)
+        else:
+            score = np.zeros(len(rows), np.int64)
+        for weight, rating in self._local_ratings:
+            score += weight * rating.rate(rows, ok)
+        if rows is ALL:
+            self._ok, self._score = ok, score
+            self._masked = np.where(ok, score, _INFEASIBLE)
+        else:
+            self._ok[rows] = ok
+            self._score[rows] = score
+            self._masked[rows] = np.where(ok, score, _INFEASIBLE)
+
+    # Asking
+
+    def feasible(self) -> Mask:
+        """Rows where a pod of the template fits now. Do not change it."""
+        self._refresh()
+        if not self._globals:
+            return self._ok
+        mask = self._ok.copy()
+        for check in self._globals:
+            mask &= check.ok()
+        return mask
+
+    def best(self, exclude: Rows | None = None) -> tuple[Ints, int]:
+        """The rows with the highest total score (all of them, for the caller to choose), and how many rows fit.
+
+        `exclude` are rows that are not to be considered, though they fit."""
+        self._refresh()
+        if not self._globals and not self._global_ratings and exclude is None:
+            scores = self._masked
+            feasible = self._ok
+        else:
+            feasible = self.feasible()
+            if exclude is not None:
+                feasible = feasible.copy()
+                feasible[exclude] = False
+            scores = np.where(feasible, self.totals(feasible), _INFEASIBLE)
+        number = int(np.count_nonzero(feasible))
+        if not number:
+            return np.zeros(0, np.int64), 0
+        return np.flatnonzero(scores == scores.max()), number
+
+    def totals(self, feasible: Mask) -> Ints:
+        """The weighted sum of all scores for each row, given which are feasible."""
+        total = self._score
+        for weight, rating in self._global_ratings:
+            total = total + weight * rating.rate(ALL, feasible)
+        return total
+
+    def fits(self, row: int) -> bool:
+        """Whether the template fits one row as the arrays are now, read without refreshing anything that is kept: for
+        questions of the kind "what if" between changes that are taken back."""
+        if self._version < 0:
+            self._refresh()
+        rows = np.array([row])
+        return bool(self._context.cluster.nodes.present[row]) and all(bool(c.ok(rows)[0]) for _, c in self._checks)
+
+    def reasons(self, only: int | None = None) -> Reasons:
+        """Why nothing fits (ask when nothing does). `only`: the one row that matters, as if there were no others."""
+        self._refresh()
+        cluster = self._context.cluster
+        if only is None and self._explained and self._explained[:2] == (self._version, self._position):
+            return self._explained[2]
+        if only is None:
+            left = cluster.nodes.present.copy()
+        else:
+            left = np.zeros(cluster.nodes.capacity, np.bool_)
+            left[only] = cluster.nodes.present[only]
+        counts: Counter[str] = Counter()
+        plugins = set()
+        hopeless = np.zeros_like(left)
+        for name, check in self._checks:
+            failed = left & ~check.ok()
+            if not failed.any():
+                continue
+            plugins.add(name)
+            for reason, mask in check.explain(failed):
+                if number := int(np.count_nonzero(mask)):
+                    counts[reason] += number
+            hopeless |= check.hopeless(failed)
+            left = left & ~failed
+        reasons = Reasons(counts, frozenset(plugins), hopeless)
+        if only is None:
+            self._explained = (self._version, self._position, reasons)
+        return reasons
+
+
+class Evaluations:
+    """The evaluations of the templates that were asked about lately."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._kept: OrderedDict[tuple[str, Template], Evaluation] = OrderedDict()
+
+    def of(self, profile: Profile, template: Template) -> Evaluation:
+        key = (profile.name, template)
+        evaluation = self._kept.get(key)
+        if evaluation is None:
+            evaluation = self._kept[key] = Evaluation(self._context, profile, template)
+            if len(self._kept) > EVALUATIONS_MAX:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return evaluation
+
+
+__all__ = ["Evaluation", "Evaluations", "Profile", "Reasons", "Rejected"]

@@ -1,0 +1,254 @@
+"""What the API server tells: nodes and bound pods into the cluster's picture, pending pods into the queue, and every
+change to the pods that wait for one like it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peavine.client import InformerFactory
+from peavine.client.informer import Informer
+from peavine.scheduler.cluster import Cluster
+from peavine.scheduler.context import Context, Lister
+from peavine.scheduler.evaluation import Profile
+from peavine.scheduler.queue import Queued, SchedulingQueue
+from peavine.scheduler.template import Object, Pod, Templates
+
+ACTIVE_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+
+# Kinds that plugins list; those of optional features are read only by the plugins that need them.
+LISTED = {
+    "services": "v1",
+    "replicationcontrollers": "v1",
+    "replicasets": "apps/v1",
+    "statefulsets": "apps/v1",
+}
+
+
+class Intake:
+    def __init__(
+        self,
+        informers: InformerFactory,
+        cluster: Cluster,
+        queue: SchedulingQueue,
+        templates: Templates,
+        profiles: dict[str, Profile],
+    ) -> None:
+        self._cluster, self._queue, self._templates, self._profiles = cluster, queue, templates, profiles
+        self.assumed: set[tuple[str, str]] = set()  # bound by us, not yet seen bound
+        self._pods = informers.informer("v1", "pods", field_selector=ACTIVE_PODS, transform=trimmed_pod)
+        self._nodes = informers.informer("v1", "nodes", transform=trimmed_node)
+        self._namespaces = informers.informer("v1", "namespaces", transform=trimmed)
+        self._listed = {
+            plural: informers.informer(api_version, plural, transform=trimmed) for plural, api_version in LISTED.items()
+        }
+        self.context = Context(cluster, self._lister)
+        self._namespaces.add_handler(self._namespace, lambda old, new: self._namespace(new), self._namespace_gone)
+        self._nodes.add_handler(self._node_added, self._node_updated, self._node_deleted)
+        self._pods.add_handler(self._pod_added, self._pod_updated, self._pod_deleted)
+        for informer in self._listed.values():
+            informer.add_handler(self._listed_changed, lambda old, new: self._listed_changed(new), self._listed_changed)
+
+    async def synced(self) -> None:
+        for informer in (self._namespaces, self._nodes, self._pods, *self._listed.values()):
+            await informer.synced.wait()
+
+    def _lister(self, plural: str) -> Lister | None:
+        informers: dict[str, Informer] = {**self._listed, "namespaces": self._namespaces}
+        return informers.get(plural)
+
+    def pending(self, key: tuple[str, str]) -> Pod | None:
+        """A pod as it now is, if it waits to be scheduled by us."""
+        obj = self._pods.get(*key)
+        return Pod(obj, self._templates) if obj is not None and self._is_ours(obj) else None
+
+    def _is_ours(self, obj: Object) -> bool:
+        spec = obj["spec"]
+        return (
+            not spec.get("nodeName")
+            and (spec.get("schedulerName") or "default-scheduler") in self._profiles
+            and not obj["metadata"].get("deletionTimestamp")
+        )
+
+    # Pods
+
+    def _pod_added(self, obj: Object) -> None:
+        if obj["spec"].get("nodeName"):
+            self._bound(obj, None)
+        elif self._is_ours(obj):
+            self._queue.add(Pod(obj, self._templates))
+
+    def _pod_updated(self, old: Object, new: Object) -> None:
+        if new["spec"].get("nodeName"):
+            self._bound(new, old)
+            return
+        key = (new["metadata"].get("namespace", ""), new["metadata"]["name"])
+        if key in self.assumed:
+            return  # on its way to a node: an update from before that
+        if not self._is_ours(new):
+            self._queue.remove(key)
+        elif self._queue.get(key) is not None:
+            self._queue.update(Pod(new, self._templates))
+
+    def _bound(self, obj: Object, old: Object | None) -> None:
+        pod = Pod(obj, self._templates)
+        self._queue.remove(pod.key)
+        self.assumed.discard(pod.key)
+        known = self._cluster.pods.get(pod.key)
+        if known is not None and _same(known, pod):
+            known.object = pod.object
+            if old is not None and not old["spec"].get("nodeName"):
+                self.happened("AssignedPod/Add", None, obj)
+            return
+        self._cluster.add_pod(pod)
+        if known is None or old is None:
+            self.happened("AssignedPod/Add", old, obj)
+        elif known.template is not pod.template:
+            labels = known.template.labels != pod.template.labels
+            self.happened("AssignedPod/UpdateLabel" if labels else "AssignedPod/ScaleDown", old, obj)
+        else:
+            self.happened("AssignedPod/Update", old, obj)
+
+    def _pod_deleted(self, obj: Object) -> None:
+        key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+        self._queue.remove(key)
+        self.assumed.discard(key)
+        if self._cluster.remove_pod(key) is not None:
+            self.happened("AssignedPod/Delete", obj, None)
+
+    # Nodes and the rest
+
+    def _node_added(self, obj: Object) -> None:
+        self._cluster.set_node(obj)
+        self.happened("Node/Add", None, obj)
+
+    def _node_updated(self, old: Object, new: Object) -> None:
+        if not self._cluster.set_node(new):
+            return
+        for event in node_events(old, new):
+            self.happened(event, old, new)
+
+    def _node_deleted(self, obj: Object) -> None:
+        self._cluster.remove_node(obj["metadata"]["name"])
+        self.happened("Node/Delete", obj, None)
+
+    def _namespace(self, obj: Object) -> None:
+        self._cluster.set_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {})
+
+    def _namespace_gone(self, obj: Object) -> None:
+        self._cluster.set_namespace(obj["metadata"]["name"], None)
+
+    def _listed_changed(self, obj: Object) -> None:
+        # Only the default spreading reads these, and only for scores; a new look costs one pass a template.
+        self.context.version += 1
+
+    def happened(self, event: str, old: Object | None, new: Object | None) -> None:
+        """Move pods that were refused by a plugin that this event may change its mind."""
+
+        def may_help(queued: Queued) -> bool:
+            profile = self._profiles.get(queued.pod.template.scheduler_name)
+            if profile is None or not queued.rejected_by:
+                return True
+            pinned = queued.pod.pinned
+            if pinned and event.startswith("Node/") and new is not None and new["metadata"]["name"] != pinned:
+                return False
+            return any(
+                plugin.name in queued.rejected_by
+                and event in plugin.wakes_on
+                and plugin.hint(self.context, queued.pod.template, event, old, new)
+                for plugin, _ in profile.plugins
+            )
+
+        self._queue.happened(event, may_help)
+
+
+def _same(known: Pod, pod: Pod) -> bool:
+    """Whether the pod counts just as it did."""
+    return (known.uid, known.node, known.deleting) == (pod.uid, pod.node, pod.deleting) and (
+        known.template is pod.template
+    )
+
+
+def node_events(old: Object, new: Object) -> list[str]:
+    """Which of the node's properties changed, as event names."""
+    a, b = old.get("spec") or {}, new.get("spec") or {}
+    c, d = old.get("status") or {}, new.get("status") or {}
+    events = []
+    if c.get("allocatable") != d.get("allocatable"):
+        events.append("Node/UpdateAllocatable")
+    if (old["metadata"].get("labels") or {}) != (new["metadata"].get("labels") or {}):
+        events.append("Node/UpdateLabel")
+    if (a.get("taints") or []) != (b.get("taints") or []):
+        events.append("Node/UpdateTaint")
+    if bool(a.get("unschedulable")) != bool(b.get("unschedulable")):
+        events.append("Node/Update")
+    return events
+
+
+_POD_SPEC = frozenset(
+    (
+        "nodeName",
+        "schedulerName",
+        "nodeSelector",
+        "affinity",
+        "tolerations",
+        "overhead",
+        "resources",
+        "topologySpreadConstraints",
+        "priority",
+        "preemptionPolicy",
+        "schedulingGates",
+        "schedulingGroup",
+        "resourceClaims",
+        "volumes",
+        "terminationGracePeriodSeconds",
+    )
+)
+_CONTAINER = ("name", "image", "resources", "ports", "restartPolicy")
+_POD_STATUS = ("conditions", "nominatedNodeName", "startTime", "phase", "resourceClaimStatuses")
+
+
+def trimmed(obj: Object) -> Object:
+    """Without what nobody here reads."""
+    meta = obj["metadata"]
+    meta.pop("managedFields", None)
+    meta.pop("annotations", None)
+    return obj
+
+
+def trimmed_pod(obj: Object) -> Object:
+    """A pod as far as scheduling reads it: a third of its size in memory."""
+    spec, status = obj["spec"], obj.get("status") or {}
+    slim: dict[str, Any] = {k: v for k, v in spec.items() if k in _POD_SPEC and v}
+    for part in ("containers", "initContainers"):
+        if part in spec:
+            slim[part] = [{k: c[k] for k in _CONTAINER if c.get(k)} for c in spec[part]]
+    if "volumes" in slim:
+        slim["volumes"] = [v for v in slim["volumes"] if not _is_plain(v)]
+    obj["spec"] = slim
+    kept = {k: status[k] for k in _POD_STATUS if k in status}
+    # Only where a container has other than it asks for (a resize under way), or every running pod would differ from its
+    # pending siblings.
+    asked = {c["name"]: (c.get("resources") or {}).get("requests") for c in slim.get("containers") or ()}
+    resized = [
+        {k: s[k] for k in ("name", "allocatedResources", "resources") if k in s}
+        for s in status.get("containerStatuses") or ()
+        if s.get("allocatedResources") and s["allocatedResources"] != asked.get(s.get("name"))
+    ]
+    if resized:
+        kept["containerStatuses"] = resized
+    if "conditions" in kept:
+        kept["conditions"] = [c for c in kept["conditions"] if c.get("type") == "PodScheduled"]
+    obj["status"] = kept
+    return trimmed(obj)
+
+
+def _is_plain(volume: Object) -> bool:
+    return any(
+        kind in volume for kind in ("projected", "emptyDir", "configMap", "secret", "hostPath", "downwardAPI", "image")
+    )
+
+
+def trimmed_node(obj: Object) -> Object:
+    status = obj.get("status") or {}
+    obj["status"] = {k: status[k] for k in ("allocatable", "images", "conditions") if k in status}
+    return trimmed(obj)

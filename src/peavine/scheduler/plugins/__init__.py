@@ -1,0 +1,27 @@
+"""The plugins, one module a concept, under upstream's names. `DEFAULT_PLUGINS` is their order: the first filter that
+refuses a node gives the reason."""
+
+from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
+from peavine.scheduler.plugins.image_locality import ImageLocality
+from peavine.scheduler.plugins.inter_pod_affinity import InterPodAffinity
+from peavine.scheduler.plugins.node_affinity import NodeAffinity
+from peavine.scheduler.plugins.node_ports import NodePorts
+from peavine.scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
+from peavine.scheduler.plugins.node_unschedulable import NodeUnschedulable
+from peavine.scheduler.plugins.pod_topology_spread import PodTopologySpread
+from peavine.scheduler.plugins.taint_toleration import TaintToleration
+
+# (plugin, weight of its score), in upstream's order.
+DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
+    (NodeUnschedulable, 0),
+    (TaintToleration, 3),
+    (NodeAffinity, 2),
+    (NodePorts, 0),
+    (NodeResourcesFit, 1),
+    (PodTopologySpread, 2),
+    (InterPodAffinity, 2),
+    (NodeResourcesBalancedAllocation, 1),
+    (ImageLocality, 1),
+)
+
+__all__ = ["DEFAULT_PLUGINS", "Check", "Plugin", "Rating", "Rejected"]

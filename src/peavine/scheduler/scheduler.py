@@ -1,0 +1,271 @@
+"""The loop: watches feed the cluster's picture and the queue; pods are placed one after the other; bindings, conditions
+and events go out concurrently.
+
+Placing a pod is synchronous arithmetic on the picture, so nothing changes under it. A placed pod is assumed to be on
+its node at once; if its binding fails the assumption is taken back and the pod tried again. Nothing that matters lives
+only here: a scheduler that is killed finds every pod again, bound or pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import Scope, scope
+from peavine.client import Client, EventRecorder, InformerFactory
+from peavine.client.transport import Unreachable
+from peavine.machinery.errors import ApiError
+from peavine.scheduler import metrics
+from peavine.scheduler.cluster import Cluster
+from peavine.scheduler.context import Context
+from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Rejected
+from peavine.scheduler.intake import Intake
+from peavine.scheduler.messages import NO_NODES, fit_error
+from peavine.scheduler.profiles import default_profile
+from peavine.scheduler.queue import Queued, SchedulingQueue
+from peavine.scheduler.template import Object, Pod, Templates
+
+log = logging.getLogger(__name__)
+
+CALLS_MAX = 128  # requests under way at once
+PLACEMENTS_AT_ONCE = 32  # before the loop's other work gets its turn
+
+
+class Scheduler:
+    def __init__(
+        self,
+        client: Client,
+        profiles: tuple[Profile, ...] = (),
+        *,
+        informers: InformerFactory | None = None,
+        clock: Clock = REAL,
+        random_source: random.Random | None = None,
+    ) -> None:
+        self._client, self._clock = client, clock
+        self._random = random_source or random.Random()
+        self.profiles = {profile.name: profile for profile in profiles or (default_profile(),)}
+        self.informers = informers or InformerFactory(client, clock=clock)
+        self._work = asyncio.Event()
+        self.queue = SchedulingQueue(clock, wake=self._work.set, moved=_count_incoming)
+        self.cluster = Cluster()
+        self.templates = Templates()
+        self.intake = Intake(self.informers, self.cluster, self.queue, self.templates, self.profiles)
+        self.context: Context = self.intake.context
+        self.evaluations = Evaluations(self.context)
+        self.recorders = {name: EventRecorder(client, name, clock=clock) for name in self.profiles}
+        self._pods = client.resource("v1", "pods")
+        self._calls = asyncio.Semaphore(CALLS_MAX)
+        self._tasks: Scope | None = None
+
+    async def run(self) -> None:
+        """Until cancelled. Everything needed is read from the API server first."""
+        async with scope() as tasks:
+            self._tasks = tasks
+            tasks.start(self.informers.run(), name="informers")
+            for name, recorder in self.recorders.items():
+                tasks.start(recorder.run(), name=f"events of {name}")
+            await self.intake.synced()
+            log.info(
+                "%d nodes, %d pods bound, %d pending", len(self.cluster.nodes), len(self.cluster.pods), len(self.queue)
+            )
+            await self._loop()
+
+    async def _loop(self) -> None:
+        while True:
+            for _ in range(PLACEMENTS_AT_ONCE):
+                queued = self.queue.pop()
+                if queued is None:
+                    break
+                self._schedule(queued)
+            else:
+                await self._clock.sleep(0)
+                continue
+            self._set_gauges()
+            self._work.clear()
+            try:
+                async with asyncio.timeout(self.queue.ready_in()):
+                    await self._work.wait()
+            except TimeoutError:
+                continue
+
+    # One pod
+
+    def _schedule(self, queued: Queued) -> None:
+        pod = queued.pod
+        profile = self.profiles.get(pod.template.scheduler_name)
+        if profile is None or pod.deleting or pod.key in self.cluster.pods:
+            return
+        started = time.perf_counter()
+        try:
+            row = self._place(profile, pod)
+        except Refused as refused:
+            metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
+            self._unschedulable(profile, queued, refused, started)
+            return
+        metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
+        self._assume(pod, self.cluster.nodes.names[row])
+        self._start(self._bind(profile, queued, started))
+
+    def _place(self, profile: Profile, pod: Pod) -> int:
+        """The row for a pod. Raises `Refused`."""
+        nodes = self.cluster.nodes
+        if not len(nodes):
+            raise Refused(NO_NODES, frozenset())
+        evaluation = self.evaluations.of(profile, pod.template)
+        try:
+            if pod.pinned:
+                row = nodes.row_of.get(pod.pinned)
+                if row is not None and evaluation.feasible()[row]:
+                    return row
+                raise self._refused_pinned(evaluation, row)
+            rows, number = evaluation.best()
+            if number:
+                return int(rows[self._random.randrange(len(rows))] if len(rows) > 1 else rows[0])
+            reasons = evaluation.reasons()
+            raise Refused(fit_error(len(nodes), reasons.counts), reasons.plugins)
+        except Rejected as rejected:
+            raise Refused(
+                fit_error(len(nodes), Counter(), rejected.message), frozenset((rejected.plugin,))
+            ) from rejected
+
+    def _refused_pinned(self, evaluation: Evaluation, row: int | None) -> Refused:
+        """A pod whose affinity names one node: the others are out by that alone."""
+        nodes = self.cluster.nodes
+        counts: Counter[str] = Counter()
+        plugins: frozenset[str] = frozenset(("NodeAffinity",))
+        others = len(nodes)
+        if row is not None:
+            reasons = evaluation.reasons(only=row)
+            counts.update(reasons.counts)
+            plugins |= reasons.plugins
+            others -= 1
+        if others:
+            counts["node(s) didn't satisfy plugin(s) [NodeAffinity]"] = others
+        return Refused(fit_error(len(nodes), counts), plugins)
+
+    def _assume(self, pod: Pod, node: str) -> None:
+        pod.node = node
+        self.cluster.add_pod(pod)
+        self.intake.assumed.add(pod.key)
+
+    def _forget(self, pod: Pod) -> None:
+        self.intake.assumed.discard(pod.key)
+        if self.cluster.pods.get(pod.key) is pod:
+            self.cluster.remove_pod(pod.key)
+            self.intake.happened("AssignedPod/Delete", None, pod.object)
+        pod.node = ""
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._tasks is not None
+        self._tasks.start(work)
+
+    async def _bind(self, profile: Profile, queued: Queued, started: float) -> None:
+        pod = queued.pod
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
+            "target": {"kind": "Node", "name": pod.node},
+        }
+        node = pod.node
+        try:
+            async with self._calls:
+                await self._pods.create_subresource(pod.name, "binding", binding, pod.namespace)
+        except (ApiError, Unreachable, ConnectionError, TimeoutError) as error:
+            self._not_bound(profile, queued, error, started)
+            return
+        took = time.perf_counter() - started
+        metrics.ATTEMPTS.labels(profile.name, "scheduled").inc()
+        metrics.ATTEMPT_SECONDS.labels(profile.name, "scheduled").observe(took)
+        metrics.POD_ATTEMPTS.observe(queued.attempts + 1)
+        waited = self._clock.monotonic() - queued.first
+        metrics.SLI_SECONDS.labels(str(min(queued.attempts + 1, 16))).observe(waited)
+        self.recorders[profile.name].event(
+            pod.object, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
+        )
+
+    def _not_bound(self, profile: Profile, queued: Queued, error: Exception, started: float) -> None:
+        """Take the assumption back. A pod that is gone or bound elsewhere needs no new try; the watch tells which."""
+        pod, node = queued.pod, queued.pod.node
+        log.warning("binding of %s/%s to %s: %s", pod.namespace, pod.name, node, error)
+        self._forget(pod)
+        metrics.ATTEMPTS.labels(profile.name, "error").inc()
+        metrics.ATTEMPT_SECONDS.labels(profile.name, "error").observe(time.perf_counter() - started)
+        if isinstance(error, ApiError) and error.code == 404:
+            return
+        current = self.intake.pending(pod.key)
+        if current is None or current.uid != pod.uid:
+            return
+        queued.pod = current
+        self.queue.retry(queued)
+        self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", f"binding rejected: {error}")
+        self._start(self._set_condition(current, "SchedulerError", f"binding rejected: {error}", ""))
+
+    # Pods that fit nowhere
+
+    def _unschedulable(self, profile: Profile, queued: Queued, refused: Refused, started: float) -> None:
+        pod = queued.pod
+        metrics.ATTEMPTS.labels(profile.name, "unschedulable").inc()
+        metrics.ATTEMPT_SECONDS.labels(profile.name, "unschedulable").observe(time.perf_counter() - started)
+        self.queue.failed(queued, refused.plugins)
+        self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", refused.message)
+        self._start(self._set_condition(pod, "Unschedulable", refused.message, refused.nominated))
+
+    async def _set_condition(self, pod: Pod, reason: str, message: str, nominated: str) -> None:
+        """PodScheduled=False on the pod, if it does not say so already."""
+        patch = condition_patch(pod.object, reason, message, nominated, self._clock.time())
+        if patch is None:
+            return
+        try:
+            async with self._calls:
+                await self._pods.patch(pod.name, patch, pod.namespace, type="strategic", subresource="status")
+        except ApiError as error:
+            if error.code != 404:
+                log.warning("condition of %s/%s: %s", pod.namespace, pod.name, error)
+        except (Unreachable, ConnectionError, TimeoutError) as error:
+            log.warning("condition of %s/%s: %s", pod.namespace, pod.name, error)
+
+    def _set_gauges(self) -> None:
+        for place, size in self.queue.sizes().items():
+            metrics.PENDING.labels(place).set(size)
+        metrics.CACHE.labels("nodes").set(len(self.cluster.nodes))
+        metrics.CACHE.labels("pods").set(len(self.cluster.pods))
+        metrics.CACHE.labels("assumed_pods").set(len(self.intake.assumed))
+
+
+class Refused(Exception):
+    """No node for a pod: the message for its condition, the plugins to wait for, the node that preemption clears."""
+
+    def __init__(self, message: str, plugins: frozenset[str], nominated: str = "") -> None:
+        super().__init__(message)
+        self.message, self.plugins, self.nominated = message, plugins, nominated
+
+
+def condition_patch(pod: Object, reason: str, message: str, nominated: str, now: float) -> Object | None:
+    """The patch of a pod's status that says why it is not scheduled; None where it would change nothing."""
+    status = pod.get("status") or {}
+    old: Object = next((c for c in status.get("conditions") or () if c.get("type") == "PodScheduled"), {})
+    generation = pod["metadata"].get("generation")
+    wanted = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    if generation:
+        wanted["observedGeneration"] = generation
+    patch: Object = {}
+    if any(old.get(key) != value for key, value in wanted.items()):
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        same = old.get("status") == "False" and old.get("lastTransitionTime")
+        patch["conditions"] = [
+            {**wanted, "lastProbeTime": None, "lastTransitionTime": old["lastTransitionTime"] if same else stamp}
+        ]
+    if nominated and status.get("nominatedNodeName") != nominated:
+        patch["nominatedNodeName"] = nominated
+    return {"status": patch} if patch else None
+
+
+def _count_incoming(place: str, event: str) -> None:
+    metrics.INCOMING.labels(place, event).inc()
