@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,19 @@ class PluginContext:
     clock: Clock = REAL
 
 
+# Upstream's order. Name -> (module below peavine.apiserver.admission, on by default).
+PLUGINS: dict[str, tuple[str, bool]] = {
+    "NamespaceLifecycle": ("namespace_lifecycle", True),
+    "LimitRanger": ("limit_ranger", True),
+    "ServiceAccount": ("service_account", True),
+    "NodeRestriction": ("node_restriction", True),
+    "TaintNodesByCondition": ("node_taints", True),
+    "Priority": ("priority", True),
+    "DefaultTolerationSeconds": ("tolerations", True),
+    "ResourceQuota": ("quota", True),
+}
+
+
 class Chain:
     """All plugins of a server. The registry calls, for a write: `admit`, (its own validation), `validate`, the
     store; and `undo` where the store or its own validation then refused.
@@ -30,21 +44,26 @@ class Chain:
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = list(plugins)
+        self._by_request: dict[tuple[str, str, str], list[Plugin]] = {}
 
     async def admit(self, req: AdmissionRequest) -> None:
-        for plugin in self.plugins:
-            if plugin.handles(req):
-                await plugin.admit(req)
+        for plugin in self._for(req):
+            await plugin.admit(req)
 
     async def validate(self, req: AdmissionRequest) -> None:
-        for plugin in self.plugins:
-            if plugin.handles(req):
-                await plugin.validate(req)
+        for plugin in self._for(req):
+            await plugin.validate(req)
 
     async def undo(self, req: AdmissionRequest) -> None:
-        for plugin in self.plugins:
-            if plugin.handles(req):
-                await plugin.undo(req)
+        for plugin in self._for(req):
+            await plugin.undo(req)
+
+    def _for(self, req: AdmissionRequest) -> list[Plugin]:
+        key = (req.operation, req.gvr.group, req.gvr.resource)
+        plugins = self._by_request.get(key)
+        if plugins is None:
+            plugins = self._by_request[key] = [plugin for plugin in self.plugins if plugin.handles(req)]
+        return plugins
 
 
 def build_chain(
@@ -56,6 +75,24 @@ def build_chain(
     *,
     authorizer: Authorizer | None = None,
     clock: Clock = REAL,
+    last: Iterable[Plugin] = (),
 ) -> Chain:
-    """The default plugins, plus `enabled`, less `disabled`. Raises ValueError for a name that is no plugin's."""
-    return Chain([])
+    """The default plugins, plus `enabled`, less `disabled`. Raises ValueError for a name that is no plugin's.
+
+    `last`: plugins that come after all others and cannot be disabled (the allocators of Services, say).
+    """
+    enabled, disabled = set(enabled), set(disabled)
+    unknown = sorted((enabled | disabled) - PLUGINS.keys())
+    if unknown:
+        raise ValueError(f"unknown admission plugins: {', '.join(unknown)}; known: {', '.join(PLUGINS)}")
+    context = PluginContext(lister, writer, config or {}, authorizer, clock)
+    plugins: list[Plugin] = []
+    for name, (module, on) in PLUGINS.items():
+        if (on or name in enabled) and name not in disabled:
+            plugins.append(_load(module, name)(context))
+    plugins.append(_load("rbac_escalation", "EscalationGuard")(context))
+    return Chain([*plugins, *last])
+
+
+def _load(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"peavine.apiserver.admission.{module}"), name)

@@ -1,0 +1,459 @@
+"""Admission: what each plugin fills in and what it refuses."""
+
+import asyncio
+import copy
+
+import pytest
+
+from peavine.apiserver.admission import AdmissionRequest, build_chain
+from peavine.apiserver.authentication import User
+from peavine.apiserver.authorization.build import build_authorizer
+from peavine.machinery.errors import ApiError
+from peavine.machinery.names import GVK, GVR
+from tests.apiserver.security.fakes import Objects
+
+JANE = User("jane", groups=("system:authenticated",))
+NODE = User("system:node:one", groups=("system:nodes", "system:authenticated"))
+
+
+@pytest.fixture
+def objects():
+    found = Objects()
+    for name in ("default", "kube-system", "team"):
+        found.put("", "namespaces", {"metadata": {"name": name}, "status": {"phase": "Active"}})
+        found.put("", "serviceaccounts", {"metadata": {"name": "default", "namespace": name}})
+    found.put("", "nodes", {"metadata": {"name": "one", "uid": "node-uid"}})
+    return found
+
+
+@pytest.fixture
+def chain(objects):
+    return build_chain(objects, objects, authorizer=build_authorizer(objects))
+
+
+def pod(name="web", **spec):
+    spec = {"containers": [{"name": "c", "image": "i"}], **spec}
+    return {"metadata": {"name": name, "namespace": "team"}, "spec": spec}
+
+
+def review(
+    obj, resource="pods", group="", operation="CREATE", user=JANE, old=None, subresource="", namespace="team", **more
+):
+    name = ((obj or old)["metadata"]).get("name", "")
+    gvr, gvk = GVR(group, "v1", resource), GVK(group, "v1", "Kind")
+    return AdmissionRequest(
+        operation, gvk, gvr, subresource, namespace, name, copy.deepcopy(obj), old, user=user, **more
+    )
+
+
+def run(chain, req):
+    async def both():
+        await chain.admit(req)
+        await chain.validate(req)
+
+    asyncio.run(both())
+    return req.obj
+
+
+def refusal(chain, req):
+    with pytest.raises(ApiError) as caught:
+        run(chain, req)
+    return caught.value
+
+
+def test_nothing_is_made_in_a_namespace_that_is_missing_or_going(objects, chain):
+    error = refusal(chain, review(pod(), namespace="nowhere"))
+    assert (error.code, error.message) == (404, 'namespaces "nowhere" not found')
+    objects.put("", "namespaces", {"metadata": {"name": "team"}, "status": {"phase": "Terminating"}})
+    error = refusal(chain, review(pod()))
+    assert error.message == (
+        'pods "web" is forbidden: unable to create new content in namespace team because it is being terminated'
+    )
+    assert error.details["causes"][0]["reason"] == "NamespaceTerminating"
+    run(chain, review(pod(), operation="UPDATE", old=pod()))
+
+
+def test_the_namespaces_of_the_system_stay(chain):
+    for name in ("default", "kube-system", "kube-public"):
+        req = review(None, "namespaces", operation="DELETE", old={"metadata": {"name": name}}, namespace="")
+        assert refusal(chain, req).message == f'namespaces "{name}" is forbidden: this namespace may not be deleted'
+    run(chain, review(None, "namespaces", operation="DELETE", old={"metadata": {"name": "x"}}, namespace=""))
+
+
+def test_a_pod_runs_as_the_default_account_with_its_token_mounted(objects, chain):
+    objects.put(
+        "",
+        "serviceaccounts",
+        {"metadata": {"name": "default", "namespace": "team"}, "imagePullSecrets": [{"name": "pull"}]},
+    )
+    spec = run(chain, review(pod(initContainers=[{"name": "i"}])))["spec"]
+    assert spec["serviceAccountName"] == spec["serviceAccount"] == "default"
+    assert spec["imagePullSecrets"] == [{"name": "pull"}]
+    (volume,) = spec["volumes"]
+    assert volume["name"].startswith("kube-api-access-") and len(volume["name"]) == 21
+    assert volume["projected"]["sources"][0] == {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}
+    for container in (*spec["containers"], *spec["initContainers"]):
+        assert container["volumeMounts"] == [
+            {"name": volume["name"], "readOnly": True, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+        ]
+
+
+def test_a_token_is_not_mounted_where_pod_or_account_say_so(objects, chain):
+    assert "volumes" not in run(chain, review(pod(automountServiceAccountToken=False)))["spec"]
+    objects.put(
+        "",
+        "serviceaccounts",
+        {"metadata": {"name": "default", "namespace": "team"}, "automountServiceAccountToken": False},
+    )
+    assert "volumes" not in run(chain, review(pod()))["spec"]
+    assert "volumes" in run(chain, review(pod(automountServiceAccountToken=True)))["spec"]
+
+
+def test_a_pod_of_an_account_that_does_not_exist_is_refused(chain):
+    assert refusal(chain, review(pod(serviceAccountName="nobody"))).message == (
+        'pods "web" is forbidden: error looking up service account team/nobody: serviceaccount "nobody" not found'
+    )
+
+
+def test_the_first_pod_of_a_new_namespace_waits_for_the_default_account(objects, chain):
+    objects.put("", "namespaces", {"metadata": {"name": "new"}, "status": {"phase": "Active"}})
+
+    async def both():
+        req = review(pod(), namespace="new")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(chain.admit(req))
+            await asyncio.sleep(0.01)
+            objects.put("", "serviceaccounts", {"metadata": {"name": "default", "namespace": "new"}})
+        return req.obj
+
+    assert asyncio.run(both())["spec"]["serviceAccountName"] == "default"
+
+
+def test_an_account_can_limit_which_secrets_its_pods_name(objects, chain):
+    """CVE-2023-2728: ephemeral containers and envFrom are held to it as well."""
+    objects.put(
+        "",
+        "serviceaccounts",
+        {
+            "metadata": {
+                "name": "default",
+                "namespace": "team",
+                "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"},
+            },
+            "secrets": [{"name": "mine"}],
+        },
+    )
+    run(chain, review(pod(volumes=[{"name": "v", "secret": {"secretName": "mine"}}])))
+    stolen = {"name": "e", "envFrom": [{"secretRef": {"name": "other"}}]}
+    assert "is not allowed because" in refusal(chain, review(pod(containers=[stolen]))).message
+    update = pod(serviceAccountName="default", ephemeralContainers=[stolen])
+    req = review(update, operation="UPDATE", old=pod(), subresource="ephemeralcontainers")
+    assert "ephemeral container e with envFrom" in refusal(chain, req).message
+
+
+def test_priority_comes_from_the_class(objects, chain):
+    group = "scheduling.k8s.io"
+    assert run(chain, review(pod()))["spec"]["priority"] == 0
+    objects.put(group, "priorityclasses", {"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"})
+    spec = run(chain, review(pod(priorityClassName="high")))["spec"]
+    assert (spec["priority"], spec["preemptionPolicy"]) == (1000, "Never")
+    assert "no PriorityClass with name low was found" in refusal(chain, review(pod(priorityClassName="low"))).message
+    error = refusal(chain, review(pod(priorityClassName="high", priority=5)))
+    assert "the integer value of priority (5) must not be provided in pod spec" in error.message
+    objects.put(group, "priorityclasses", {"metadata": {"name": "usual"}, "value": 7, "globalDefault": True})
+    spec = run(chain, review(pod()))["spec"]
+    assert (spec["priority"], spec["priorityClassName"]) == (7, "usual")
+    second = {"metadata": {"name": "second"}, "value": 8, "globalDefault": True}
+    error = refusal(chain, review(second, "priorityclasses", group, namespace=""))
+    assert error.message.endswith("PriorityClass usual is already marked as default. Only one default can exist")
+
+
+def test_a_pod_tolerates_a_node_that_is_away_for_five_minutes(chain):
+    tolerations = run(chain, review(pod()))["spec"]["tolerations"]
+    assert [(t["key"], t["tolerationSeconds"]) for t in tolerations] == [
+        ("node.kubernetes.io/not-ready", 300),
+        ("node.kubernetes.io/unreachable", 300),
+    ]
+    everything = [{"operator": "Exists"}]
+    assert run(chain, review(pod(tolerations=everything)))["spec"]["tolerations"] == everything
+
+
+def test_a_new_node_is_tainted_not_ready(chain):
+    obj = run(chain, review({"metadata": {"name": "two"}}, "nodes", namespace=""))
+    assert obj["spec"]["taints"] == [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+
+
+def test_limit_ranges_fill_in_and_bound(objects, chain):
+    objects.put(
+        "",
+        "limitranges",
+        {
+            "metadata": {"name": "l", "namespace": "team"},
+            "spec": {
+                "limits": [
+                    {
+                        "type": "Container",
+                        "default": {"cpu": "500m"},
+                        "defaultRequest": {"cpu": "100m"},
+                        "max": {"cpu": "1"},
+                        "min": {"cpu": "50m"},
+                        "maxLimitRequestRatio": {"cpu": "10"},
+                    },
+                    {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
+                ]
+            },
+        },
+    )
+    made = run(chain, review(pod()))
+    assert made["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "100m"}, "limits": {"cpu": "500m"}}
+    assert made["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == (
+        "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
+    )
+
+    def sized(requests, limits):
+        return review(pod(containers=[{"name": "c", "resources": {"requests": requests, "limits": limits}}]))
+
+    assert refusal(chain, sized({"cpu": "1"}, {"cpu": "2"})).message == (
+        'pods "web" is forbidden: maximum cpu usage per Container is 1, but limit is 2'
+    )
+    assert (
+        "minimum cpu usage per Container is 50m, but request is 10m"
+        in refusal(chain, sized({"cpu": "10m"}, {"cpu": "90m"})).message
+    )
+    assert (
+        "cpu max limit to request ratio per Container is 10, but provided ratio is 20.000000"
+        in refusal(chain, sized({"cpu": "50m"}, {"cpu": "1"})).message
+    )
+    claim = {"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    assert refusal(chain, review(claim, "persistentvolumeclaims")).message.endswith(
+        "maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi"
+    )
+
+
+def quota(objects, name="q", hard=None, used=None, **spec):
+    hard = hard or {"pods": "2"}
+    return objects.put(
+        "",
+        "resourcequotas",
+        {
+            "metadata": {"name": name, "namespace": "team"},
+            "spec": {"hard": hard, **spec},
+            "status": {"hard": hard, "used": used or dict.fromkeys(hard, "0")},
+        },
+    )
+
+
+def used(objects, name="q"):
+    return objects.get("", "resourcequotas", "team", name)["status"]["used"]
+
+
+def test_a_quota_is_taken_and_refuses_what_does_not_fit(objects, chain):
+    quota(objects)
+    run(chain, review(pod("a")))
+    run(chain, review(pod("b")))
+    assert refusal(chain, review(pod("c"))).message == (
+        'pods "c" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2'
+    )
+    assert used(objects) == {"pods": "2"}
+
+
+def test_a_write_that_fails_gives_back_what_it_took(objects, chain):
+    quota(objects)
+    req = review(pod("a"))
+    run(chain, req)
+    asyncio.run(chain.undo(req))
+    assert used(objects) == {"pods": "0"}
+    asyncio.run(chain.undo(req))
+    assert used(objects) == {"pods": "0"}
+
+
+def test_a_request_refused_by_one_quota_takes_nothing_of_another(objects, chain):
+    quota(objects, "a", {"pods": "5"})
+    quota(objects, "b", {"count/pods": "0"})
+    refusal(chain, review(pod()))
+    assert used(objects, "a") == {"pods": "0"}
+
+
+def test_a_hundred_concurrent_creates_never_exceed_a_quota(objects, chain):
+    quota(objects, hard={"pods": "10", "requests.cpu": "1"})
+    writes = []
+    original = objects.patch
+
+    async def slow(*args, **kwargs):
+        await asyncio.sleep(0.001)
+        writes.append(1)
+        return await original(*args, **kwargs)
+
+    objects.patch = slow
+
+    async def create(number):
+        req = review(pod(f"p{number}", containers=[{"name": "c", "resources": {"requests": {"cpu": "50m"}}}]))
+        await chain.admit(req)
+        try:
+            await chain.validate(req)
+        except ApiError as error:
+            assert error.code == 403
+            return 0
+        return 1
+
+    async def everybody():
+        return sum(await asyncio.gather(*(create(n) for n in range(100))))
+
+    assert asyncio.run(everybody()) == 10
+    assert used(objects) == {"pods": "10", "requests.cpu": "500m"}
+    assert len(writes) < 20
+
+
+def test_compute_quotas_demand_that_containers_say_what_they_need(objects, chain):
+    quota(objects, hard={"limits.cpu": "1", "memory": "1Gi"})
+    assert refusal(chain, review(pod())).message == (
+        'pods "web" is forbidden: failed quota: q: must specify limits.cpu for: c; memory for: c'
+    )
+
+
+@pytest.mark.parametrize(
+    ("scopes", "spec", "counts"),
+    [
+        (["BestEffort"], {}, True),
+        (["BestEffort"], {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}, False),
+        (["NotBestEffort"], {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}, True),
+        (["Terminating"], {"activeDeadlineSeconds": 5}, True),
+        (["Terminating"], {}, False),
+        (["NotTerminating"], {}, True),
+        (["PriorityClass"], {}, False),
+    ],
+)
+def test_scopes_choose_which_pods_a_quota_counts(objects, chain, scopes, spec, counts):
+    quota(objects, scopes=scopes)
+    run(chain, review(pod(**spec)))
+    assert used(objects)["pods"] == ("1" if counts else "0")
+
+
+def test_services_claims_and_any_kind_are_counted(objects, chain):
+    quota(
+        objects,
+        hard={
+            "services": "9",
+            "services.nodeports": "9",
+            "requests.storage": "10Gi",
+            "count/deployments.apps": "1",
+            "fast.storageclass.storage.k8s.io/requests.storage": "4Gi",
+        },
+    )
+    service = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}}
+    run(chain, review(service, "services"))
+    claim = {
+        "metadata": {"name": "c"},
+        "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "3Gi"}}},
+    }
+    run(chain, review(claim, "persistentvolumeclaims"))
+    run(chain, review({"metadata": {"name": "d"}}, "deployments", "apps"))
+    assert used(objects) == {
+        "services": "1",
+        "services.nodeports": "2",
+        "requests.storage": "3Gi",
+        "count/deployments.apps": "1",
+        "fast.storageclass.storage.k8s.io/requests.storage": "3Gi",
+    }
+    grown = copy.deepcopy(claim)
+    grown["spec"]["resources"]["requests"]["storage"] = "5Gi"
+    assert (
+        "exceeded quota"
+        in refusal(chain, review(grown, "persistentvolumeclaims", operation="UPDATE", old=claim)).message
+    )
+    assert "exceeded quota" in refusal(chain, review({"metadata": {"name": "e"}}, "deployments", "apps")).message
+
+
+def test_a_dry_run_is_checked_and_takes_nothing(objects, chain):
+    quota(objects, hard={"pods": "0"})
+    assert "exceeded quota" in refusal(chain, review(pod(), dry_run=True)).message
+    quota(objects, hard={"pods": "1"})
+    run(chain, review(pod(), dry_run=True))
+    assert used(objects) == {"pods": "0"}
+
+
+def mirror(**changes):
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "one", "uid": "node-uid", "controller": True}
+    obj = pod(nodeName="one")
+    obj["metadata"].update(annotations={"kubernetes.io/config.mirror": "x"}, ownerReferences=[owner])
+    obj["metadata"].update(changes.pop("metadata", {}))
+    obj["spec"].update(changes)
+    return obj
+
+
+def test_a_node_creates_mirror_pods_of_itself_only(chain):
+    run(chain, review(mirror(), user=NODE))
+    assert "can only create mirror pods" in refusal(chain, review(pod(nodeName="one"), user=NODE)).message
+    for wrong in (
+        mirror(nodeName="two"),
+        mirror(metadata={"ownerReferences": []}),
+        mirror(serviceAccountName="default"),
+        mirror(volumes=[{"name": "s", "secret": {"secretName": "s"}}]),
+        mirror(volumes=[{"name": "s", "persistentVolumeClaim": {"claimName": "s"}}]),
+    ):
+        assert refusal(chain, review(wrong, user=NODE)).code == 403
+
+
+def test_a_node_touches_the_status_of_its_own_pods_only(chain):
+    mine, theirs = pod(nodeName="one"), pod(nodeName="two")
+    run(chain, review(mine, operation="UPDATE", old=mine, subresource="status", user=NODE))
+    refusal(chain, review(theirs, operation="UPDATE", old=theirs, subresource="status", user=NODE))
+    labelled = copy.deepcopy(mine)
+    labelled["metadata"]["labels"] = {"a": "b"}
+    refusal(chain, review(labelled, operation="UPDATE", old=mine, subresource="status", user=NODE))
+    refusal(chain, review(None, operation="DELETE", old=theirs, user=NODE))
+    run(chain, review(None, operation="DELETE", old=mine, user=NODE))
+
+
+def node(name="one", labels=None, taints=None, **metadata):
+    return {"metadata": {"name": name, "labels": labels or {}, **metadata}, "spec": {"taints": taints or []}}
+
+
+@pytest.mark.parametrize(
+    ("new", "allowed"),
+    [
+        (node(labels={"example.com/x": "y", "kubernetes.io/hostname": "one"}), True),
+        (node(labels={"node.kubernetes.io/exclude": "y", "sub.kubelet.kubernetes.io/a": "b"}), True),
+        (node(labels={"node-restriction.kubernetes.io/zone": "y"}), False),
+        (node(labels={"node-role.kubernetes.io/control-plane": ""}), False),
+        (node("two"), False),
+        (node(taints=[{"key": "a", "effect": "NoSchedule"}]), False),
+        (node(ownerReferences=[{"kind": "ConfigMap", "name": "gone", "uid": "x"}]), False),
+    ],
+)
+def test_a_node_changes_about_itself_what_it_may(chain, new, allowed):
+    """The last case is CVE-2025-5187: an owner that does not exist would have the node deleted and come back new."""
+    old = node(new["metadata"]["name"])
+    for subresource in ("", "status"):
+        req = review(new, "nodes", operation="UPDATE", old=old, user=NODE, namespace="", subresource=subresource)
+        if allowed:
+            run(chain, req)
+        else:
+            assert refusal(chain, req).code == 403
+
+
+def test_a_node_gets_tokens_for_its_own_pods_only(objects, chain):
+    volumes = [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"audience": "vault"}}]}}]
+    mine = objects.put("", "pods", pod("mine", nodeName="one", volumes=volumes))
+    theirs = objects.put("", "pods", pod("theirs", nodeName="two"))
+
+    def token(of, audiences=(), uid=None):
+        ref = {"apiVersion": "v1", "kind": "Pod", "name": of["metadata"]["name"], "uid": uid or of["metadata"]["uid"]}
+        body = {"metadata": {"name": "default"}, "spec": {"boundObjectRef": ref, "audiences": list(audiences)}}
+        return review(body, "serviceaccounts", subresource="token", user=NODE)
+
+    run(chain, token(mine))
+    run(chain, token(mine, ["vault"]))
+    assert "different node" in refusal(chain, token(theirs)).message
+    assert "does not match the UID" in refusal(chain, token(mine, uid="old")).message
+    assert 'audience "other" not found in pod spec volume' in refusal(chain, token(mine, ["other"])).message
+    bare = {"metadata": {"name": "default"}, "spec": {}}
+    req = review(bare, "serviceaccounts", subresource="token", user=NODE)
+    assert refusal(chain, req).message.endswith("node requested token not bound to a pod")
+
+
+def test_plugins_are_chosen_by_name_and_unknown_names_are_errors(objects):
+    chain = build_chain(objects, objects, disabled=["ServiceAccount"])
+    assert "serviceAccountName" not in run(chain, review(pod()))["spec"]
+    with pytest.raises(ValueError, match="unknown admission plugins: Nonsense"):
+        build_chain(objects, objects, enabled=["Nonsense"])
