@@ -12,13 +12,15 @@ import orjson
 from peavine.api.kind import Kind
 from peavine.apiserver.discovery import Discovery
 from peavine.apiserver.http import Response
-from peavine.apiserver.openapi import definitions, paths
+from peavine.apiserver.openapi import definitions, paths, protobuf
 from peavine.apiserver.requests import RequestInfo
 from peavine.machinery import errors
 from peavine.machinery.codecs import content
 
 Object = dict[str, Any]
-V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+# The first is what clients ask for, the second what can stand in a Content-Type ("@" cannot).
+V2_PROTOBUF_ASKED = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 class OpenApi:
@@ -107,12 +109,17 @@ class OpenApi:
     # --- v2 ------------------------------------------------------------------------------------
     def _v2(self, info: RequestInfo) -> Response:
         accept = ",".join(info.header_values("accept"))
-        chosen = content.negotiate(accept, supported=("application/json", V2_PROTOBUF), transforms=())
-        if chosen.media_type == V2_PROTOBUF:
-            raise errors.not_acceptable(("application/json",))
+        chosen = content.negotiate(
+            accept, supported=("application/json", V2_PROTOBUF_ASKED, V2_PROTOBUF), transforms=()
+        )
         kinds = [kind for section in self._sections().values() for kind in section]
         mark = self._hash(kinds)
-        return _packed_answer(info, self._packed("v2", mark, lambda: self._build_v2(kinds)), mark, [])
+        if chosen.media_type != "application/json":
+            packed = self._packed("v2-protobuf", mark, lambda: self._build_v2(kinds), protobuf.document)
+        else:
+            packed = self._packed("v2", mark, lambda: self._build_v2(kinds))
+        media = chosen.media_type if chosen.media_type == "application/json" else V2_PROTOBUF
+        return _packed_answer(info, packed, mark if media != V2_PROTOBUF else mark + "-pb", [], media)
 
     def _build_v2(self, kinds: list[Kind]) -> Object:
         return {
@@ -151,10 +158,10 @@ class OpenApi:
                 roots += [meta + "ObjectMeta", meta + "ListMeta"]
         return {**definitions.closure(known, roots, v3), **custom}
 
-    def _packed(self, name: str, mark: str, build: Any) -> bytes:
+    def _packed(self, name: str, mark: str, build: Any, encode: Any = orjson.dumps) -> bytes:
         kept = self._kept.get(name)
         if kept is None or kept[0] != mark:
-            kept = self._kept[name] = (mark, gzip.compress(orjson.dumps(build()), 5, mtime=0))
+            kept = self._kept[name] = (mark, gzip.compress(encode(build()), 5, mtime=0))
         return kept[1]
 
 
@@ -195,10 +202,12 @@ def _tagged(info: RequestInfo, body: bytes, mark: str) -> Response:
     return Response(200, body, "application/json", headers)
 
 
-def _packed_answer(info: RequestInfo, packed: bytes, mark: str, more: list[tuple[str, str]]) -> Response:
+def _packed_answer(
+    info: RequestInfo, packed: bytes, mark: str, more: list[tuple[str, str]], media: str = "application/json"
+) -> Response:
     headers = [("ETag", f'"{mark}"'), ("Vary", "Accept-Encoding"), ("Vary", "Accept"), *more]
     if info.headers.get("if-none-match") == f'"{mark}"':
         return Response(304, b"", "", headers)
     if "gzip" in info.headers.get("accept-encoding", ""):
-        return Response(200, packed, "application/json", [*headers, ("Content-Encoding", "gzip")])
-    return Response(200, gzip.decompress(packed), "application/json", headers)
+        return Response(200, packed, media, [*headers, ("Content-Encoding", "gzip")])
+    return Response(200, gzip.decompress(packed), media, headers)
