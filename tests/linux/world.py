@@ -12,7 +12,7 @@ import secrets
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from peavine.linux import namespaces, programs
@@ -55,12 +55,21 @@ class World:
         with self.inside(name):
             self.servers.open(address, port, answer or name)
 
-    def ask(self, name: str, address: str, port: int, protocol: str = "tcp", source_port: int = 0) -> tuple[str, str]:
+    def ask(
+        self,
+        name: str,
+        address: str,
+        port: int,
+        protocol: str = "tcp",
+        *,
+        source_port: int = 0,
+        seconds: float = wait_seconds,
+    ) -> tuple[str, str]:
         """(who answered, whom it saw) to a fresh connection from a namespace. Raises Refused or Silent."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         with self.inside(name), socket.socket(family, kind) as s:
-            s.settimeout(wait_seconds)
+            s.settimeout(seconds)
             if source_port:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 s.bind(("", source_port))
@@ -75,6 +84,38 @@ class World:
                     raise Silent(str(error)) from error
                 raise Refused(str(error)) from error
             return who, seen
+
+    def silent(self, name: str, address: str, port: int, protocol: str = "tcp") -> bool:
+        """Whether nothing comes back, not even a refusal. An answer that comes at all comes within milliseconds."""
+        try:
+            self.ask(name, address, port, protocol, seconds=0.3)
+        except Silent:
+            return True
+        except Refused:
+            return False
+        return False
+
+    def refused(self, name: str, address: str, port: int, protocol: str = "tcp") -> bool:
+        try:
+            self.ask(name, address, port, protocol)
+        except Refused:
+            return True
+        except Silent:
+            return False
+        return False
+
+    @contextlib.contextmanager
+    def stream(self, name: str, address: str, port: int) -> Iterator[Callable[[str], str]]:
+        """A TCP connection that stays open; call it with a word to get the answer and the word back."""
+        with self.inside(name), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as s:
+            s.settimeout(wait_seconds)
+            s.connect((address, port))
+
+            def talk(word: str) -> str:
+                s.send(f"+{word}".encode())
+                return s.recv(200).decode()
+
+            yield talk
 
     def everyone(self, name: str, address: str, port: int, protocol: str = "tcp", times: int = 24) -> set[str]:
         """Who answers over many connections."""
@@ -128,13 +169,30 @@ class Servers:
                     continue
                 kind, answer = key.data
                 with contextlib.suppress(OSError):
-                    if kind == socket.SOCK_STREAM:
+                    if kind is None:
+                        self._talk(s, answer)
+                    elif kind == socket.SOCK_STREAM:
                         connection, peer = s.accept()
-                        with connection:
-                            connection.send(f"{answer} {_plain(peer[0])}".encode())
+                        self.opened.append(connection)
+                        self.selector.register(connection, selectors.EVENT_READ, (None, (answer, _plain(peer[0]))))
                     else:
                         _, peer = s.recvfrom(100)
                         s.sendto(f"{answer} {_plain(peer[0])}".encode(), peer)
+
+    def _talk(self, s: socket.socket, answer: tuple[str, str]) -> None:
+        """`?` is answered with who we are and whom we see, and hung up; `+word` with the word, and kept open."""
+        heard = b""
+        try:
+            heard = s.recv(100)
+            if heard.startswith(b"+"):
+                s.send(f"{answer[0]} {heard[1:].decode()}".encode())
+            elif heard:
+                s.send(" ".join(answer).encode())
+        finally:
+            if not heard.startswith(b"+"):
+                self.selector.unregister(s)
+                self.opened.remove(s)
+                s.close()
 
 
 def _plain(address: str) -> str:
@@ -181,6 +239,9 @@ def _wire(names: dict[str, str]) -> None:
                 ("ipv6/conf/all/forwarding", "1"),
                 ("ipv6/conf/default/accept_dad", "0"),
                 ("ipv6/conf/eth0/accept_dad", "0"),
+                # Refusals are counted here: none may be held back because there were others before.
+                ("ipv4/icmp_ratelimit", "0"),
+                ("ipv6/icmp/ratelimit", "0"),
             ):
                 with open(f"/proc/sys/net/{path}", "w") as f:
                     f.write(value)
@@ -209,7 +270,15 @@ def _wire(names: dict[str, str]) -> None:
             lines += [f"route add default via {NODE_A}", f"route add default via {NODE_A6}"]
         else:
             # Nodes need a route for unknown addresses, or connections to cluster IPs fail before any rule is asked.
-            lines += [f"route add default via {CLIENT_IP}", f"route add default via {CLIENT_IP6}"]
+            # Not back to the client: it would be told to go there itself.
+            lines += [
+                f"link add void type veth peer name void-{host} netns {switch}",
+                "link set void up",
+                "addr add 10.250.0.2/24 dev void",
+                "route add default via 10.250.0.1",
+                "addr add fd25::2/64 dev void nodad",
+                "route add default via fd25::1",
+            ]
         _batch(names[host], *lines)
     for pod, (_, ip, ip6) in PODS.items():
         _batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from pathlib import Path
 
 
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
     p = parser()
     options = p.parse_args(argv)
     from peavine.base import lifetimes, logs
+    from peavine.client.config import ConfigError, load_kubeconfig
     from peavine.wire import dns
 
     try:
@@ -61,6 +63,11 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         p.error(str(error))
     logs.setup(options.verbosity)
+    try:
+        options.config = load_kubeconfig(options.kubeconfig)
+    except (OSError, ConfigError) as error:
+        print(f"peavine dns: {error}", file=sys.stderr)
+        return 1
     return lifetimes.run(_run(options))
 
 
@@ -99,7 +106,7 @@ async def _run(options: argparse.Namespace) -> None:
     zone = Zone(options.cluster_domain, options.ttl, own[1:])
     server = Server(zone, forwarder)
     port = server.start(options.listen, options.port)
-    client = Client.from_kubeconfig(options.kubeconfig, user_agent="peavine-dns")
+    client = Client(options.config, user_agent="peavine-dns")
     informers = InformerFactory(client)
     feed = Feed(informers, server)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import socket
+import sys
 from pathlib import Path
 
 
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> int:
     p = parser()
     options = p.parse_args(argv)
     from peavine.base import lifetimes, logs
+    from peavine.client.config import ConfigError, load_kubeconfig
     from peavine.network import agent
 
     logs.setup(options.verbosity)
@@ -76,6 +78,11 @@ def main(argv: list[str]) -> int:
         )
     except ValueError as error:
         p.error(str(error))
+    try:
+        options.config = load_kubeconfig(options.kubeconfig) if options.kubeconfig else None
+    except (OSError, ConfigError) as error:
+        print(f"peavine network: {error}", file=sys.stderr)
+        return 1
     return lifetimes.run(_run(options, settings))
 
 
@@ -87,8 +94,8 @@ async def _run(options: argparse.Namespace, settings: object) -> None:
 
     assert isinstance(settings, Settings)
     informers = None
-    if options.kubeconfig:
-        client = Client.from_kubeconfig(options.kubeconfig, user_agent="peavine-network")
+    if options.config:
+        client = Client(options.config, user_agent="peavine-network")
         informers = InformerFactory(client)
     agent = Agent(settings, informers)
     agent.prepare()

@@ -70,7 +70,13 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         p.error(str(error))
     from peavine.base import lifetimes
+    from peavine.client.config import ConfigError, load_kubeconfig
 
+    try:
+        options.config = load_kubeconfig(options.kubeconfig)
+    except (OSError, ConfigError) as error:
+        print(f"peavine proxy: {error}", file=sys.stderr)
+        return 1
     return lifetimes.run(_run(options))
 
 
@@ -94,7 +100,7 @@ async def _run(options: argparse.Namespace) -> None:
     # Another mode's rules would fight with this one's.
     modes.cleanup(keep=options.mode)
     backend = modes.make(options.mode, settings)
-    client = Client.from_kubeconfig(options.kubeconfig, user_agent="peavine-proxy")
+    client = Client(options.config, user_agent="peavine-proxy")
     health = ProxyHealth()
     service_health = ServiceHealth("", lambda: health.working)
     proxier = Proxier(

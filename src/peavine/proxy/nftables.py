@@ -226,6 +226,8 @@ class Renderer:
         to = f"{family} daddr . ct reply proto-src"
         lines = [
             f"add chain {where} reject-it",
+            # A reset, where there is such a thing, because unreachable messages are limited to a few in a second.
+            f"add rule {where} reject-it meta l4proto tcp reject with tcp reset",
             f"add rule {where} reject-it reject",
             f"add map {where} services {{ typeof {key} : verdict; }}",
             f"add map {where} nodeports {{ typeof {port_key} : verdict; }}",
