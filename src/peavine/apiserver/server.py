@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import time
@@ -16,7 +17,8 @@ from peavine.apiserver.authentication.impersonation import impersonate
 from peavine.apiserver.authorization.attributes import Attributes, decide, refusal
 from peavine.apiserver.authorization.build import build_authorizer
 from peavine.apiserver.authorization.reviews import Reviews
-from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap
+from peavine.apiserver.bootstrap.presence import Presence
+from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap, kubernetes_service
 from peavine.apiserver.cache import Cache
 from peavine.apiserver.cache.cache import CacheLister
 from peavine.apiserver.config import Config
@@ -56,6 +58,7 @@ class ApiServer:
         self.cache: Cache = None  # type: ignore[assignment]
         self.registry: Registry = None  # type: ignore[assignment]
         self.openapi: Any = None
+        self.presence: Presence | None = None
         self.http: HttpServer = None  # type: ignore[assignment]
 
     # --- lifetime ------------------------------------------------------------------------------
@@ -81,7 +84,7 @@ class ApiServer:
         self.http = HttpServer(self.handle, tls=tls, clock=self.clock)
         self.port = await self.http.listen(config.bind_address, config.secure_port, tasks)
         self.discovery.address = f"{config.advertise_address}:{self.port}"
-        await self._publish_service()
+        await self._appear()
         self.ready = True
         log.info("serving on %s:%d", config.bind_address, self.port)
 
@@ -126,7 +129,7 @@ class ApiServer:
     async def _bootstrap(self) -> None:
         """The objects that a cluster has from its first moment."""
         config = self.config
-        options = BootstrapOptions(
+        self.options = BootstrapOptions(
             service_ranges=tuple(config.service_cluster_ip_range.split(",")),
             secure_port=config.secure_port,
             client_ca=_text(config.client_ca_file),
@@ -134,75 +137,40 @@ class ApiServer:
             requestheader_allowed_names=config.requestheader_allowed_names,
             rbac="RBAC" in config.authorization_modes,
         )
-        await bootstrap(self.lister, self.writer, options, self.clock)
+        await bootstrap(self.lister, self.writer, self.options, self.clock)
 
-    async def _ensure(self, group: str, version: str, resource: str, namespace: str | None, obj: Object) -> None:
-        try:
-            await self.writer.create(group, version, resource, namespace, obj)
-        except errors.ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-
-    async def _publish_service(self) -> None:
-        """The Service `kubernetes`, whose endpoints are the API servers' addresses."""
+    async def _appear(self) -> None:
+        """The Service `kubernetes`, and this server among its endpoints."""
         config = self.config
-        network = ipaddress.ip_network(config.service_cluster_ip_range.split(",")[0])
-        if self.lister.get("", "services", "default", "kubernetes") is None:
-            service: Object = {
-                "metadata": {
-                    "name": "kubernetes",
-                    "labels": {"component": "apiserver", "provider": "kubernetes"},
-                },
-                "spec": {
-                    "type": "ClusterIP",
-                    "clusterIP": str(network[1]),
-                    "clusterIPs": [str(network[1])],
-                    "ipFamilies": ["IPv4" if network.version == 4 else "IPv6"],
-                    "ipFamilyPolicy": "SingleStack",
-                    "sessionAffinity": "None",
-                    "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": self.port}],
-                },
-            }
-            await self._ensure("", "v1", "services", "default", service)
-        address = config.advertise_address
-        endpoints: Object = {
-            "metadata": {
-                "name": "kubernetes",
-                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
-            },
-            "subsets": [
-                {
-                    "addresses": [{"ip": address}],
-                    "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
-                }
-            ],
-        }
-        slice_: Object = {
-            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": "IPv4" if ":" not in address else "IPv6",
-            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-            "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
-        }
-        await self._put("", "v1", "endpoints", endpoints, "subsets")
-        await self._put("discovery.k8s.io", "v1", "endpointslices", slice_, "endpoints", "ports")
-
-    async def _put(self, group: str, version: str, resource: str, obj: Object, *fields: str) -> None:
-        held = self.lister.get(group, resource, "default", obj["metadata"]["name"])
-        if held is None:
-            await self._ensure(group, version, resource, "default", obj)
+        self.options.secure_port = self.port
+        if ipaddress.ip_address(config.advertise_address).is_loopback:
+            log.info("advertising %s: nobody else reaches it, so no endpoints are published", config.advertise_address)
+            if self.lister.get("", "services", "default", "kubernetes") is None:
+                service = kubernetes_service(self.options)
+                with contextlib.suppress(errors.ApiError):  # another server was first
+                    await self.writer.create("", "v1", "services", "default", service)
             return
-
-        def change(live: Object) -> Object | None:
-            if all(live.get(field) == obj[field] for field in fields):
-                return None
-            return {**live, **{field: obj[field] for field in fields}}
-
-        await self.writer.patch(group, version, resource, "default", obj["metadata"]["name"], change)
+        self.presence = Presence(
+            self.lister,
+            self.writer,
+            self.options,
+            advertise_address=config.advertise_address,
+            advertise_port=self.port,
+            identity=f"{config.advertise_address}:{self.port}",
+            clock=self.clock,
+        )
+        try:
+            await self.presence.appear()
+        except errors.ApiError as error:
+            log.warning("the kubernetes Service is not up to date yet: %s", error)
+        self.tasks.start(self.presence.run(), name="presence")
 
     async def stop(self) -> None:
         """Stop accepting, let requests under way finish, close the store."""
         self.stopping = True
         self.ready = False
+        if self.presence is not None:
+            await self.presence.leave()
         if self.http is not None:
             self.http.stop_listening()
             for resource in self.cache.resources.values():

@@ -119,7 +119,7 @@ class Rendering:
             "apiVersion": group_version("meta.k8s.io", self.output.version),
             "metadata": {"resourceVersion": version} if version else {},
             "columnDefinitions": [column.definition() for column in self.kind.columns],
-            "rows": rows,
+            "rows": rows or None,  # as Go writes an empty list that was never made
         }
 
     # --- events --------------------------------------------------------------------------------

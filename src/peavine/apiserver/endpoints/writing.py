@@ -254,10 +254,10 @@ def _applier(registry: Registry, request: WriteRequest, data: bytes) -> Any:
     meta["name"] = request.name
     if kind.namespaced:
         meta["namespace"] = request.namespace
-    config = typed(registry, kind, doc, request, problems)
 
     def change(live: Object | None) -> Object:
-        new = typed(registry, kind, apply_configuration(registry, request, live, config), request)
+        # The configuration itself is not decoded: what decoding would fill in, its manager does not own.
+        new = typed(registry, kind, apply_configuration(registry, request, live, doc), request, problems)
         kind.default(new)
         return new
 

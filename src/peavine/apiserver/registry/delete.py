@@ -79,14 +79,17 @@ def check_preconditions(request: WriteRequest, live: Object, wanted: Object) -> 
     name = request.name or meta.get("name") or ""
     uid, version = wanted.get("uid"), wanted.get("resourceVersion")
     if uid is not None and uid != meta.get("uid"):
-        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta.get('uid')}"
-        raise errors.conflict(request.kind.plural, name, request.kind.group, why)
+        why = (
+            f"the UID in the precondition ({uid}) does not match the UID in record ({meta.get('uid')}). "
+            "The object might have been deleted and then recreated"
+        )
+        raise errors.conflict(request.kind.kind, name, request.kind.group, why)
     if version is not None and version != meta.get("resourceVersion"):
         why = (
-            f"Precondition failed: ResourceVersion in precondition: {version}, "
-            f"ResourceVersion in object meta: {meta.get('resourceVersion')}"
+            f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record "
+            f"({meta.get('resourceVersion')}). The object might have been modified"
         )
-        raise errors.conflict(request.kind.plural, name, request.kind.group, why)
+        raise errors.conflict(request.kind.kind, name, request.kind.group, why)
 
 
 async def _delete_once(registry: Registry, request: WriteRequest, entry: Entry, live: Object) -> tuple[Object, bool]:
