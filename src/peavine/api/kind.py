@@ -26,6 +26,7 @@ A module of a kind defines any of: `default(obj)`, `prepare_create(obj)`, `prepa
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Mapping
@@ -205,7 +206,7 @@ class Kind:
         """Drop what may not be set on create (status), set what the server owns (generation)."""
         rule = self.hook("prepare_create")
         if "status" in self.subresources and not getattr(self._hooks(), "KEEPS_STATUS_ON_CREATE", False):
-            obj.pop("status", None)
+            self._empty_status(obj)
         meta = obj.setdefault("metadata", {})
         if self.generation:
             meta["generation"] = 1
@@ -213,6 +214,13 @@ class Kind:
             meta.pop("generation", None)
         if rule:
             rule(obj)
+
+    def _empty_status(self, obj: Object) -> None:
+        """The status as Go writes one that was never set: absent, empty, or with its zeros."""
+        obj.pop("status", None)
+        empty = _zero(self.definition).get("status") if self.definition else None
+        if empty is not None:
+            obj["status"] = copy.deepcopy(empty)
 
     def prepare_update(self, new: Object, old: Object, subresource: str = "") -> None:
         """Keep of `old` what this request may not change, and count up the generation where the spec changed."""
@@ -305,6 +313,15 @@ class Kind:
         if template:
             return template.format(label)
         return f'"{label}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+
+
+@cache
+def _zero(definition: str) -> Object:
+    """An object of a type as decoding nothing makes it."""
+    from peavine.machinery.decode import decode
+    from peavine.machinery.schema import Schema
+
+    return decode({}, Schema.load().definition(definition))[0]
 
 
 @cache

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from peavine.api.core.resourcenames import validate_limit_range_name
-from peavine.api.fields import quantity
+from peavine.api.fields import broken, quantity
+from peavine.machinery import validation as rules
 from peavine.machinery.errors import FieldError, duplicate, forbidden_field, invalid_value
 
 Object = dict[str, Any]
@@ -24,12 +26,22 @@ def default(obj: Object) -> None:
                 limit[field] = value
 
 
+def prepare_create(obj: Object) -> None:
+    """A LimitRange without a name gets one, as upstream does for this kind alone."""
+    meta = obj.setdefault("metadata", {})
+    if not meta.get("name") and not meta.get("generateName"):
+        meta["name"] = str(uuid.uuid4())
+
+
 def validate_create(obj: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     seen: set[str] = set()
     for i, limit in enumerate((obj.get("spec") or {}).get("limits") or []):
         field = f"spec.limits[{i}]"
         type = limit.get("type") or ""
+        errors += broken(f"{field}.type", type, rules.is_qualified_name(type))
+        if "/" not in type and type not in ("Container", "PersistentVolumeClaim", "Pod") and not errors:
+            errors.append(invalid_value(f"{field}.type", type, "must be a standard limit type or fully qualified"))
         if type in seen:
             errors.append(duplicate(f"{field}.type", type))
         seen.add(type)

@@ -65,10 +65,10 @@ def validate_create(obj: Object) -> list[FieldError]:
         errors += _docker(data, ".dockercfg" if type == DOCKERCFG else ".dockerconfigjson")
     elif type == BASIC_AUTH:
         if "username" not in data and "password" not in data:
-            errors += [required("data[username]"), required("data[password]")]
+            errors += [required("data[%s][username]"), required("data[%s][password]")]
     elif type == SSH_AUTH:
         if not data.get("ssh-privatekey"):
-            errors.append(required("data[ssh-privatekey]"))
+            errors.append(required("data[%s][ssh-privatekey]"))
     elif type == TLS:
         errors += [required(f"data[{key}]") for key in ("tls.crt", "tls.key") if key not in data]
     return errors
