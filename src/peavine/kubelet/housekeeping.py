@@ -1,0 +1,104 @@
+"""What is done now and then: dead containers and sandboxes, directories of pods that are gone, rotation of logs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peavine.kubelet.cri.runtime import RpcError
+from peavine.kubelet.logs import rotation
+from peavine.kubelet.pods import resources
+from peavine.kubelet.pods.records import Container
+
+if TYPE_CHECKING:
+    from peavine.kubelet.kubelet import Kubelet
+    from peavine.kubelet.pods.worker import PodWorker
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+# Of each container, besides the present one, so many dead ones stay for `logs --previous`.
+DEAD_PER_CONTAINER = 1
+CONTAINER_GC_SECONDS = 60.0
+
+
+class Housekeeping:
+    def __init__(self, kubelet: Kubelet) -> None:
+        self._kubelet = kubelet
+
+    async def run(self) -> None:
+        """Ends by cancellation."""
+        kubelet, rounds = self._kubelet, 0
+        while True:
+            try:
+                if rounds % 6 == 0:
+                    await self.collect_containers()
+                await self.remove_orphans()
+                if kubelet.options.cgroups:
+                    await rotation.rotate_all(kubelet)
+            except (RpcError, OSError) as error:
+                log.info("housekeeping: %s", error)
+            rounds += 1
+            await kubelet.clock.sleep(EVERY_SECONDS)
+
+    async def collect_containers(self) -> None:
+        """Remove dead containers beyond what is kept, and dead sandboxes that nothing belongs to."""
+        for worker in list(self._kubelet.workers.values()):
+            await self.collect_pod(worker)
+
+    async def collect_pod(self, worker: PodWorker) -> None:
+        runtime, record = self._kubelet.runtime, worker.record
+        by_name: dict[str, list[Container]] = {}
+        for container in record.containers:
+            by_name.setdefault(container.name, []).append(container)
+        removed: set[str] = set()
+        for same in by_name.values():
+            dead = [c for c in same if c.state == "exited"]
+            keep = DEAD_PER_CONTAINER + (1 if dead and dead[0] is same[0] else 0)
+            for container in dead[keep:]:
+                await runtime.remove_container(container.id)
+                self._kubelet.probes.forget_container(container.id)
+                removed.add(container.id)
+                if container.log_path:
+                    _remove_logs(Path(container.log_path))
+        if removed:
+            record.containers = [c for c in record.containers if c.id not in removed]
+        used = {c.sandbox_id for c in record.containers}
+        for sandbox in record.sandboxes[1:]:
+            if not sandbox.ready and sandbox.id not in used:
+                await runtime.remove_sandbox(sandbox.id)
+        record.sandboxes = [s for s in record.sandboxes if s is record.sandboxes[0] or s.ready or s.id in used]
+
+    async def remove_orphans(self) -> None:
+        """Directories, logs and control groups of pods that are neither in the API nor in the runtime."""
+        kubelet = self._kubelet
+        if not kubelet.pods.synced.is_set() or not kubelet.options.cgroups:
+            return
+        for directory in list(kubelet.paths.pods.iterdir()):
+            if directory.name not in kubelet.workers:
+                await kubelet.volumes.tear_down(directory.name)
+        for directory in list(kubelet.paths.pod_logs.iterdir()):
+            uid = directory.name.rpartition("_")[2]
+            if uid not in kubelet.workers:
+                shutil.rmtree(directory, ignore_errors=True)
+        await self._remove_groups()
+
+    async def _remove_groups(self) -> None:
+        from peavine.linux import cgroups
+
+        kubelet = self._kubelet
+        root = f"{kubelet.options.cgroup_root.rstrip('/')}/kubepods"
+        known = {resources.pod_group(kubelet.options.cgroup_root, w.pod) for w in kubelet.workers.values()}
+        for middle in ("", "/burstable", "/besteffort"):
+            for name in cgroups.children(root + middle):
+                group = f"{root}{middle}/{name}"
+                if name.startswith("pod") and group not in known:
+                    await cgroups.remove_tree(group)
+
+
+def _remove_logs(path: Path) -> None:
+    """The container's log with its rotated parts."""
+    for file in path.parent.glob(path.name + "*"):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,513 @@
+"""The kubelet: joins pods of the API with the runtime of this node (or of many simulated nodes).
+
+Everything a pod worker may ask for is here; the parts do the work: workers, volumes, images, probes, the node's
+registration, the server. One event loop, no threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from peavine.api.core.podstate import unix_time
+from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import Scope, scope
+from peavine.client.events import EventRecorder
+from peavine.client.informer import Informer
+from peavine.client.rest import Client
+from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
+from peavine.kubelet.images.puller import Puller
+from peavine.kubelet.node import admission
+from peavine.kubelet.node.node import Node
+from peavine.kubelet.node.registrar import Registrar
+from peavine.kubelet.objects import ObjectCache
+from peavine.kubelet.options import Options
+from peavine.kubelet.paths import Paths
+from peavine.kubelet.pods import downward, environment, resources
+from peavine.kubelet.pods.crashes import Crashes
+from peavine.kubelet.pods.records import POD_NAME, POD_NAMESPACE, POD_UID, Container
+from peavine.kubelet.pods.worker import PodWorker
+from peavine.kubelet.probes.worker import Probes, Target
+from peavine.kubelet.volumes.manager import VolumeManager
+from peavine.kubelet.volumes.source import VolumeHost
+from peavine.machinery.errors import ApiError
+from peavine.machinery.quantity import parse_quantity
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+RELIST_SECONDS = 1.0
+# With events from the runtime, listing everything is only a safety net.
+RELIST_SECONDS_WITH_EVENTS = 30.0
+RUNTIME_STATUS_SECONDS = 5.0
+ORPHAN_SECONDS = 2.0
+
+
+@dataclass
+class Allocation:
+    """What devices add to a container."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    mounts: list[Message] = field(default_factory=list)
+    devices: list[Message] = field(default_factory=list)
+    cdi_devices: list[str] = field(default_factory=list)
+
+
+class Kubelet:
+    """`nodes`: this node, or, with the simulated runtime, as many as you like. `run()` ends by cancellation."""
+
+    scope: Scope
+    objects: ObjectCache
+    probes: Probes
+
+    def __init__(
+        self,
+        options: Options,
+        client: Client,
+        runtime: Runtime,
+        nodes: Iterable[Node],
+        *,
+        clock: Clock = REAL,
+        runtime_name: str = "containerd",
+    ) -> None:
+        self.options, self.client, self.runtime, self.clock = options, client, runtime, clock
+        self.runtime_name = runtime_name
+        self.nodes = {node.name: node for node in nodes}
+        self.many = len(self.nodes) > 1
+        self.paths = Paths(options.root_dir, options.pod_logs_dir)
+        self.recorder = EventRecorder(client, "kubelet", "" if self.many else options.node_name, clock=clock)
+        self.pods_api = client.resource("v1", "pods")
+        self.puller = Puller(runtime, parallel_max=options.max_parallel_image_pulls, clock=clock)
+        if options.serialize_image_pulls:
+            self.puller = Puller(runtime, parallel_max=1, clock=clock)
+        self.crashes = Crashes(options.crash_backoff_seconds, options.crash_backoff_seconds_max)
+        selector = "" if self.many else f"spec.nodeName={options.node_name}"
+        self.pods = Informer(self.pods_api, field_selector=selector, clock=clock)
+        self.services = Informer(client.resource("v1", "services"), transform=_slim_service, clock=clock)
+        self.node_objects = Informer(
+            client.resource("v1", "nodes"),
+            field_selector="" if self.many else f"metadata.name={options.node_name}",
+            transform=_slim_node,
+            clock=clock,
+        )
+        self.workers: dict[str, PodWorker] = {}
+        self.network_ready, self.network_message = False, "starting"
+        self.runtime_healthy = False
+        self.stopping = False
+        self.started_at = clock.time()
+        self._by_container: dict[str, PodWorker] = {}
+        self._ips: dict[str, list[str]] = {}
+        self._relisted = asyncio.Event()
+        self.volumes = VolumeManager(
+            VolumeHost(
+                paths=self.paths,
+                lookup=self._lookup,
+                token=self._token,
+                facts=lambda pod: self.facts(pod, self._ips.get(pod["metadata"]["uid"], [])),
+                node_name=options.node_name,
+                clock=clock,
+                get=lambda version, plural, ns, name: client.resource(version, plural).get(name, ns),
+                list=self._list,
+                ensure_image=self._ensure_volume_image,
+            )
+        )
+        self.registrars = {
+            node.name: Registrar(client, node, options, prepare=None if self.many else self._refresh_node, clock=clock)
+            for node in self.nodes.values()
+        }
+        self.services_needed = True
+
+    # ---- life
+    async def run(self) -> None:
+        self.paths.prepare()
+        if self.options.cgroups:
+            self._prepare_cgroups()
+        async with scope() as tasks:
+            self.scope = tasks
+            self.objects = ObjectCache(self.client, tasks, changed=self._content_changed, clock=self.clock)
+            self.probes = Probes(
+                self.runtime, tasks, changed=self._probe_changed, unhealthy=self._unhealthy, clock=self.clock
+            )
+            tasks.start(self.recorder.run(), name="events")
+            tasks.start(self._watch_runtime_status(), name="runtime status")
+            for registrar in self.registrars.values():
+                tasks.start(registrar.run(), name=f"node {registrar.node.name}")
+            tasks.start(self.services.run(), name="services")
+            tasks.start(self.node_objects.run(), name="nodes")
+            await self.services.synced.wait()
+            await self.node_objects.synced.wait()
+            self.pods.add_handler(added=self._pod_added, updated=self._pod_updated, deleted=self._pod_deleted)
+            tasks.start(self.pods.run(), name="pods")
+            await self.pods.synced.wait()
+            tasks.start(self._watch_events(), name="runtime events")
+            tasks.start(self._housekeeping(), name="housekeeping")
+            await self._relist_forever()
+
+    # ---- pods of the API
+    def _ours(self, pod: Object) -> bool:
+        return (pod.get("spec") or {}).get("nodeName") in self.nodes
+
+    def _pod_added(self, pod: Object) -> None:
+        if not self._ours(pod) or _is_mirror(pod):
+            return
+        uid = pod["metadata"]["uid"]
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.gone_from_api = False
+            worker.update(pod)
+            return
+        worker = self.workers[uid] = PodWorker(self, pod)
+        if pod["metadata"].get("deletionTimestamp"):
+            worker.update(pod)
+        else:
+            worker.wake()
+
+    def _pod_updated(self, old: Object, new: Object) -> None:
+        worker = self.workers.get(new["metadata"]["uid"])
+        if worker is None:
+            self._pod_added(new)
+        else:
+            worker.update(new)
+
+    def _pod_deleted(self, pod: Object) -> None:
+        worker = self.workers.get(pod["metadata"]["uid"])
+        if worker is not None:
+            worker.pod = pod
+            worker.delete()
+
+    def forget(self, worker: PodWorker) -> None:
+        """The pod is gone for good, here and in the API."""
+        self.workers.pop(worker.uid, None)
+        self._by_container = {i: w for i, w in self._by_container.items() if w is not worker}
+        self._ips.pop(worker.uid, None)
+        self.crashes.forget(worker.uid)
+        self.puller.forget_owner(worker.uid)
+        self.objects.unregister(worker.uid)
+
+    def release(self, worker: PodWorker) -> None:
+        """Its containers have ended: what it had reserved is free."""
+        self.objects.unregister(worker.uid)
+
+    def status_written(self, worker: PodWorker, pod: Object) -> None:
+        """Room for those who wait for a status to be known."""
+
+    # ---- the runtime
+    def index(self, worker: PodWorker) -> None:
+        for container in worker.record.containers:
+            self._by_container[container.id] = worker
+        for sandbox in worker.record.sandboxes:
+            self._by_container[sandbox.id] = worker
+
+    async def _watch_events(self) -> None:
+        while True:
+            try:
+                async for event in self.runtime.events():
+                    worker = self._by_container.get(event.container_id)
+                    if worker is None:
+                        # Of a pod that we have not looked at since it was made: look at everything.
+                        self._relisted.set()
+                        continue
+                    if event.kind == "exited":
+                        worker.expected_exits.add(event.container_id)
+                    worker.wake()
+            except RpcError as error:
+                if error.code == "UNIMPLEMENTED":
+                    self.relist_seconds = RELIST_SECONDS
+                    return
+                log.info("runtime events: %s", error)
+            self._relisted.set()
+            await self.clock.sleep(0.5)
+
+    relist_seconds = RELIST_SECONDS_WITH_EVENTS
+
+    async def _relist_forever(self) -> None:
+        """Find what events have not told: ends of containers, and pods that nobody knows any more."""
+        seen: dict[str, int] = {}
+        while True:
+            try:
+                seen = await self._relist(seen)
+            except RpcError as error:
+                log.info("relist: %s", error)
+            self._relisted.clear()
+            try:
+                async with asyncio.timeout(self.relist_seconds):
+                    await self._relisted.wait()
+                await self.clock.sleep(0.05)
+            except TimeoutError:
+                continue
+
+    async def _relist(self, seen: dict[str, int]) -> dict[str, int]:
+        containers, sandboxes = await asyncio.gather(self.runtime.list_containers(), self.runtime.list_sandboxes())
+        now = {}
+        for item in [*containers, *sandboxes]:
+            labels = item.get("labels") or {}
+            uid = labels.get(POD_UID)
+            if uid is None:
+                continue
+            now[item["id"]] = item.get("state", 0)
+            worker = self.workers.get(uid)
+            if worker is None:
+                self._adopt_orphan(labels, uid)
+            elif seen.get(item["id"]) != now[item["id"]]:
+                worker.wake()
+        for identity in seen.keys() - now.keys():
+            worker = self._by_container.pop(identity, None)
+            if worker is not None:
+                worker.wake()
+        return now
+
+    def _adopt_orphan(self, labels: dict[str, str], uid: str) -> None:
+        """Containers of a pod that the API does not have: take them down as if it had been deleted."""
+        if not self.pods.synced.is_set():
+            return
+        log.info("pod %s/%s is not known to the API: taking it down", labels.get(POD_NAMESPACE), labels.get(POD_NAME))
+        meta = {"name": labels.get(POD_NAME, uid), "namespace": labels.get(POD_NAMESPACE, "default"), "uid": uid}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": self.options.node_name}}
+        worker = self.workers[uid] = PodWorker(self, pod)
+        worker.gone_from_api = True
+        worker.end(ORPHAN_SECONDS)
+
+    def own_start_failed(self, container_id: str) -> None:
+        self._relisted.set()
+
+    async def _watch_runtime_status(self) -> None:
+        while True:
+            try:
+                await self._check_runtime()
+            except RpcError as error:
+                self.runtime_healthy = False
+                self._set_not_ready(f"[container runtime is down, {error}]")
+            ready = self.network_ready and self.runtime_healthy
+            await self.clock.sleep(RUNTIME_STATUS_SECONDS if ready else 0.2)
+
+    async def _check_runtime(self) -> None:
+        status = (await self.runtime.status()).get("status") or {}
+        conditions = {c.get("type"): c for c in status.get("conditions") or []}
+        network, runtime = conditions.get("NetworkReady", {}), conditions.get("RuntimeReady", {})
+        self.runtime_healthy = bool(runtime.get("status"))
+        was = self.network_ready
+        self.network_ready = bool(network.get("status"))
+        self.network_message = "container runtime network not ready: NetworkReady=false" + (
+            f" reason:{network.get('reason', '')} message:{network.get('message', '')}"
+        )
+        if not next(iter(self.nodes.values())).runtime_version:
+            version = await self.runtime.version()
+            for node in self.nodes.values():
+                node.runtime_version = f"{version.get('runtime_name', '')}://{version.get('runtime_version', '')}"
+        if not self.runtime_healthy:
+            self._set_not_ready(
+                f"container runtime not ready: RuntimeReady=false reason:{runtime.get('reason', '')}"
+                f" message:{runtime.get('message', '')}"
+            )
+        else:
+            self._set_not_ready("" if self.network_ready else self.network_message)
+        if self.network_ready and not was:
+            for worker in list(self.workers.values()):
+                worker.wake()
+
+    def _set_not_ready(self, why: str) -> None:
+        for name, node in self.nodes.items():
+            if node.not_ready != why:
+                node.not_ready = why
+                self.registrars[name].nudge()
+
+    async def _refresh_node(self) -> None:
+        node = next(iter(self.nodes.values()))
+        with contextlib.suppress(RpcError):
+            images = await self.runtime.list_images()
+            images.sort(key=lambda image: -image.get("size", 0))
+            node.images = [
+                {
+                    "names": [*image.get("repo_digests", []), *image.get("repo_tags", [])],
+                    "sizeBytes": image.get("size", 0),
+                }
+                for image in images
+                if image.get("repo_tags") or image.get("repo_digests")
+            ]
+
+    def pod_of(self, uid: str) -> Object | None:
+        worker = self.workers.get(uid)
+        return worker.pod if worker is not None else None
+
+    # ---- what workers ask for
+    def admit(self, worker: PodWorker) -> tuple[str, str] | None:
+        """None, or (reason, message) of the refusal."""
+        node = self.nodes.get(self.node_name_of(worker))
+        if node is None or ((worker.pod.get("status") or {}).get("startTime") and worker.record.containers):
+            return None
+        others = [
+            other.pod
+            for other in self.workers.values()
+            if other is not worker and other.admitted and not other.finished and self.node_name_of(other) == node.name
+        ]
+        return admission.refusal(worker.pod, node, self.node_objects.get(None, node.name), others, self.options)
+
+    def node_name_of(self, worker: PodWorker) -> str:
+        return (worker.pod.get("spec") or {}).get("nodeName") or self.options.node_name
+
+    def host_ips(self, worker: PodWorker) -> list[str]:
+        node = self.nodes.get(self.node_name_of(worker))
+        return node.ips if node is not None else []
+
+    def facts(self, pod: Object, ips: list[str]) -> downward.Facts:
+        name = (pod.get("spec") or {}).get("nodeName", "")
+        node = self.nodes.get(name)
+        host = node.ips if node is not None else []
+        if (pod.get("spec") or {}).get("hostNetwork"):
+            ips = host
+        return downward.Facts(ips, host, name, node.allocatable if node is not None else {})
+
+    def note_ips(self, worker: PodWorker, ips: list[str]) -> None:
+        self._ips[worker.uid] = ips
+
+    def service_variables(self, pod: Object) -> dict[str, str]:
+        links = (pod.get("spec") or {}).get("enableServiceLinks")
+        namespace = pod["metadata"].get("namespace", "default")
+        services = self.services.list(namespace)
+        if namespace != "default":
+            master = self.services.get("default", "kubernetes")
+            services = [*services, *([master] if master else [])]
+        return environment.service_variables(services, namespace, links is not False)
+
+    def pod_group(self, pod: Object) -> str:
+        return resources.pod_group(self.options.cgroup_root, pod)
+
+    def _prepare_cgroups(self) -> None:
+        from peavine.linux import cgroups
+
+        root = f"{self.options.cgroup_root.rstrip('/')}/kubepods"
+        node = next(iter(self.nodes.values()))
+        memory = parse_quantity(node.capacity["memory"]).value()
+        cpu = parse_quantity(node.allocatable["cpu"]).milli()
+        cgroups.create(root, cgroups.Limits(cpu_shares=resources.milli_to_shares(cpu), memory_bytes=memory))
+        cgroups.create(f"{root}/burstable")
+        cgroups.create(f"{root}/besteffort", cgroups.Limits(cpu_shares=2))
+
+    def prepare_pod(self, pod: Object) -> None:
+        """Its control group and directories."""
+        if not self.options.cgroups:
+            return
+        from peavine.linux import cgroups
+
+        cgroups.create(self.pod_group(pod), resources.pod_limits_of_group(pod, self.options.pod_pids_limit))
+        self.paths.pod(pod["metadata"]["uid"]).mkdir(parents=True, exist_ok=True, mode=0o750)
+        self.paths.logs(pod).mkdir(parents=True, exist_ok=True, mode=0o755)
+
+    def container_resources(self, pod: Object, container: Object) -> Message:
+        node = next(iter(self.nodes.values()))
+        capacity = parse_quantity(node.capacity["memory"]).value()
+        return resources.linux_resources(pod, container, memory_capacity=capacity, quota=self.options.cpu_cfs_quota)
+
+    async def runtime_handler(self, pod: Object) -> str:
+        name = (pod.get("spec") or {}).get("runtimeClassName")
+        if not name:
+            return ""
+        try:
+            found = await self.client.resource("node.k8s.io/v1", "runtimeclasses").get(name)
+        except ApiError as error:
+            if error.code == 404:
+                raise ValueError(f'RuntimeClass "{name}" not found') from error
+            raise
+        return str(found.get("handler", ""))
+
+    async def credentials(self, pod: Object, image: str) -> list[Message]:
+        from peavine.kubelet.images.credentials import for_pod
+
+        return await for_pod(pod, image, self.objects.lookup, self.options)
+
+    async def allocate_devices(self, worker: PodWorker, container: Object) -> Allocation:
+        return Allocation()
+
+    async def _lookup(self, kind: str, namespace: str, name: str) -> Object:
+        return await self.objects.lookup(kind, namespace, name)
+
+    async def _list(self, version: str, plural: str) -> list[Object]:
+        return (await self.client.resource(version, plural).list()).get("items") or []
+
+    async def _token(self, namespace: str, account: str, pod: Object, audience: str, seconds: int) -> tuple[str, float]:
+        meta = pod["metadata"]
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": [audience] if audience else [],
+                "expirationSeconds": seconds,
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]},
+            },
+        }
+        accounts = self.client.resource("v1", "serviceaccounts")
+        answer = await accounts.create_subresource(account, "token", request, namespace)
+        status = answer["status"]
+        return status["token"], unix_time(status.get("expirationTimestamp")) or self.clock.time() + seconds
+
+    async def _ensure_volume_image(self, pod: Object, image: str, policy: str) -> str:
+        def record(type_: str, reason: str, message: str) -> None:
+            self.recorder.event(pod, type_, reason, message)
+
+        found = await self.puller.ensure(image, policy, owner=pod["metadata"]["uid"], record=record)
+        return str(found["id"])
+
+    # ---- probes
+    def watch_probes(self, worker: PodWorker, spec: Object, container: Container) -> None:
+        if not any(field in spec for field in ("livenessProbe", "readinessProbe", "startupProbe")):
+            return
+        ips = self.host_ips(worker) if (worker.pod["spec"].get("hostNetwork")) else worker.record.ips
+        ip = ips[0] if ips else ""
+        self.probes.watch(Target(worker.pod, spec, container.id, ip, container.started_at / 1e9))
+
+    def adopt_probe_results(self, worker: PodWorker) -> None:
+        """After a restart, containers keep what was reported of them until their probes speak."""
+        status = worker.pod.get("status") or {}
+        for name in ("containerStatuses", "initContainerStatuses"):
+            for entry in status.get(name) or []:
+                identity = (entry.get("containerID") or "").rpartition("//")[2]
+                if identity and any(c.id == identity for c in worker.record.containers):
+                    self.probes.adopt(identity, started=bool(entry.get("started")), ready=bool(entry.get("ready")))
+
+    def _probe_changed(self, uid: str) -> None:
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.wake()
+
+    def _content_changed(self, uid: str) -> None:
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.wake(refresh_volumes=True)
+
+    def _unhealthy(self, target: Target, kind: str, output: str) -> None:
+        from peavine.kubelet.pods.killing import field_path
+
+        message = f"{kind.capitalize()} probe failed: {output}"
+        path = field_path(target.pod, target.container["name"])
+        self.recorder.event(target.pod, "Warning", "Unhealthy", message, field_path=path)
+
+    # ---- housekeeping
+    async def _housekeeping(self) -> None:
+        from peavine.kubelet.housekeeping import Housekeeping
+
+        await Housekeeping(self).run()
+
+
+def _is_mirror(pod: Object) -> bool:
+    return "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {})
+
+
+def _slim_service(service: Object) -> Object:
+    meta, spec = service["metadata"], service.get("spec") or {}
+    kept = {k: spec[k] for k in ("clusterIP", "type", "ports") if k in spec}
+    return {
+        "metadata": {k: meta[k] for k in ("name", "namespace", "uid", "resourceVersion") if k in meta},
+        "spec": kept,
+    }
+
+
+def _slim_node(node: Object) -> Object:
+    meta, spec = node["metadata"], node.get("spec") or {}
+    return {
+        "metadata": {k: meta[k] for k in ("name", "uid", "resourceVersion", "labels") if k in meta},
+        "spec": {k: spec[k] for k in ("taints", "unschedulable", "podCIDR") if k in spec},
+    }

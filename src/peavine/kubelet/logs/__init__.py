@@ -1,0 +1,1 @@
+"""Container logs: CRI's line format, reading with kubectl's options, rotation."""

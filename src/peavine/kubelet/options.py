@@ -1,0 +1,85 @@
+"""What a kubelet is told when it starts. Defaults are upstream's (KubeletConfiguration v1beta1), hardened where the
+CIS benchmark says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Options:
+    node_name: str
+    root_dir: Path
+    pod_logs_dir: Path
+    runtime_endpoint: str = ""
+    node_ips: list[str] = field(default_factory=list)
+    hostname: str = ""
+    cluster_dns: list[str] = field(default_factory=list)
+    cluster_domain: str = "cluster.local"
+    resolv_conf: str = "/etc/resolv.conf"
+    pod_cidr: str = ""
+    node_labels: dict[str, str] = field(default_factory=dict)
+    register_taints: list[dict[str, str]] = field(default_factory=list)
+    register_node: bool = True
+    provider_id: str = ""
+    # Server
+    address: str = "0.0.0.0"
+    port: int = 10250
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+    client_ca_file: str = ""
+    cert_dir: str = ""
+    anonymous_auth: bool = False
+    authorization_mode: str = "Webhook"
+    authentication_token_webhook: bool = True
+    healthz_port: int = 0
+    # Pods
+    max_pods: int = 110
+    pod_pids_limit: int = -1
+    static_pod_path: str = ""
+    sync_frequency_seconds: float = 60.0
+    serialize_image_pulls: bool = False
+    max_parallel_image_pulls: int = 5
+    seccomp_default: bool = False
+    allowed_unsafe_sysctls: list[str] = field(default_factory=list)
+    cgroups: bool = True
+    cgroup_root: str = ""
+    cpu_cfs_quota: bool = True
+    container_log_max_bytes: int = 10 << 20
+    container_log_max_files: int = 5
+    # Node
+    node_status_update_seconds: float = 10.0
+    node_status_report_seconds: float = 300.0
+    lease_duration_seconds: int = 40
+    system_reserved: dict[str, str] = field(default_factory=dict)
+    kube_reserved: dict[str, str] = field(default_factory=dict)
+    eviction_hard: dict[str, str] = field(
+        default_factory=lambda: {
+            "memory.available": "100Mi",
+            "nodefs.available": "10%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "15%",
+        }
+    )
+    eviction_soft: dict[str, str] = field(default_factory=dict)
+    eviction_soft_grace_seconds: dict[str, float] = field(default_factory=dict)
+    eviction_minimum_reclaim: dict[str, str] = field(default_factory=dict)
+    eviction_max_pod_grace_seconds: int = 0
+    eviction_pressure_transition_seconds: float = 300.0
+    image_gc_high_percent: int = 85
+    image_gc_low_percent: int = 80
+    image_minimum_age_seconds: float = 120.0
+    # Where the runtime keeps its layers, for the disk's numbers.
+    image_fs_dir: str = ""
+    shutdown_grace_seconds: float = 0.0
+    shutdown_grace_critical_seconds: float = 0.0
+    # Tries to start a container that failed: first and longest wait.
+    crash_backoff_seconds: float = 10.0
+    crash_backoff_seconds_max: float = 300.0
+    image_credential_provider_config: str = ""
+    image_credential_provider_bin_dir: str = ""
+    cpu_manager_policy: str = "none"
+    memory_manager_policy: str = "None"
+    topology_manager_policy: str = "none"
+    reserved_cpus: str = ""

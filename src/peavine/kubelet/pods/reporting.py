@@ -1,0 +1,123 @@
+"""Tells the API what became of a pod: always the latest state, one write at a time, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from peavine.client.transport import Unreachable
+from peavine.kubelet.pods import termination
+from peavine.kubelet.pods.records import PodRecord
+from peavine.kubelet.pods.status import Look, pod_status, status_patch
+from peavine.machinery.errors import ApiError
+
+if TYPE_CHECKING:
+    from peavine.kubelet.pods.worker import PodWorker
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+RETRY_SECONDS = 1.0
+
+
+class Reporter:
+    def __init__(self, worker: PodWorker) -> None:
+        self._worker = worker
+        # The newest state of the pod that the API has shown or answered.
+        self._known = worker.pod
+        self._wanted: Object | None = worker.pod.get("status")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> Object | None:
+        """What was worked out last, whether the API has it already or not."""
+        return self._wanted
+
+    def observe(self, pod: Object) -> None:
+        if _version(pod) >= _version(self._known):
+            self._known = pod
+
+    def compute(self, record: PodRecord) -> Object:
+        worker, kubelet = self._worker, self._worker.kubelet
+        probes = kubelet.probes
+        pod = {**worker.pod, "status": self._merged()}
+        return pod_status(
+            pod,
+            record,
+            Look(
+                now=kubelet.clock.time(),
+                host_ips=kubelet.host_ips(worker),
+                runtime=kubelet.runtime_name,
+                ready=lambda c, spec: c.id not in worker.hooks_pending and probes.ready(c.id, spec),
+                started=lambda c, spec: c.id not in worker.hooks_pending and probes.started(c.id, spec),
+                reasons=worker.reasons,
+                termination=lambda c: termination.message(kubelet.paths, worker.uid, worker.pod, c),
+                forced=worker.forced,
+                finished=worker.finished,
+                start_time=worker.first_seen,
+                more_conditions=worker.more_conditions,
+                allocated=lambda spec: spec.get("resources") or None,
+            ),
+        )
+
+    def _merged(self) -> Object:
+        """What we said last, with the conditions that others have set."""
+        known = self._known.get("status") or {}
+        if not self._wanted:
+            return known
+        own = {c["type"]: c for c in self._wanted.get("conditions") or []}
+        others = [c for c in known.get("conditions") or [] if c["type"] not in own]
+        return {**known, **self._wanted, "conditions": [*own.values(), *others]}
+
+    def report(self, record: PodRecord) -> None:
+        """Have the state of `record` written soon; a newer report replaces one that is still waiting."""
+        self._wanted = self.compute(record)
+        if self._task is None or self._task.done():
+            self._task = self._worker.kubelet.scope.start(self._write(), name=f"status {self._worker.key}")
+
+    async def report_final(self, record: PodRecord) -> None:
+        """Write the last state, and return once the API has it (or the pod is gone)."""
+        self._wanted = self.compute(record)
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+        if not self._worker.gone_from_api:
+            await self._write_once()
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                if not await self._write_once():
+                    return
+            except (ApiError, Unreachable, ConnectionError) as error:
+                log.info("status of pod %s is not written: %s", self._worker.key, error)
+                await self._worker.kubelet.clock.sleep(RETRY_SECONDS)
+                if self._worker.gone_from_api:
+                    return
+
+    async def _write_once(self) -> bool:
+        """True if something was written: there may be something newer by now."""
+        assert self._wanted is not None
+        patch = status_patch(self._known, self._wanted)
+        if patch is None:
+            return False
+        meta = self._worker.pod["metadata"]
+        kubelet = self._worker.kubelet
+        try:
+            answer = await kubelet.pods_api.patch(
+                meta["name"], patch, meta.get("namespace", "default"), type="strategic", subresource="status"
+            )
+        except ApiError as error:
+            # Gone, or replaced by another of the same name: nobody is interested any more.
+            if error.code in (404, 409):
+                return False
+            raise
+        if answer["metadata"].get("uid") == meta["uid"] and _version(answer) >= _version(self._known):
+            self._known = answer
+        kubelet.status_written(self._worker, answer)
+        return True
+
+
+def _version(pod: Object) -> int:
+    """Resource versions of one resource are ordered numbers (KEP-5504)."""
+    text = pod["metadata"].get("resourceVersion") or "0"
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,63 @@
+"""From a PersistentVolumeClaim to the volume behind it, as a volume that a source can set up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peavine.kubelet.volumes.source import VolumeError, VolumeHost
+from peavine.machinery.errors import ApiError
+
+Object = dict[str, Any]
+
+SOURCES = ("hostPath", "local", "nfs", "iscsi", "csi")
+
+
+async def resolve(host: VolumeHost, pod: Object, volume: Object) -> Object:
+    """The volume's spec with the PersistentVolume's source in place of the claim. Raises VolumeError.
+
+    `block` is set for a volume that goes into containers as a device, `persistent` names the PersistentVolume.
+    """
+    namespace = pod["metadata"]["namespace"]
+    if "ephemeral" in volume:
+        name, readonly = f"{pod['metadata']['name']}-{volume['name']}", False
+    else:
+        name = volume["persistentVolumeClaim"]["claimName"]
+        readonly = bool(volume["persistentVolumeClaim"].get("readOnly"))
+    assert host.get is not None
+    try:
+        claim = await host.get("v1", "persistentvolumeclaims", namespace, name)
+        if "ephemeral" in volume and not any(
+            owner.get("uid") == pod["metadata"]["uid"] for owner in claim["metadata"].get("ownerReferences") or []
+        ):
+            raise VolumeError(
+                f'PVC "{namespace}/{name}" was not created for pod "{namespace}/{pod["metadata"]["name"]}"'
+            )
+        bound = (claim.get("spec") or {}).get("volumeName")
+        if not bound or (claim.get("status") or {}).get("phase") != "Bound":
+            raise VolumeError(f'PersistentVolumeClaim is not bound: "{name}"')
+        if claim["metadata"].get("deletionTimestamp") and not pod["metadata"].get("deletionTimestamp"):
+            # A claim that goes is not given to new pods; those that have it keep it (its finalizer sees to that).
+            raise VolumeError(f'PVC "{namespace}/{name}" is being deleted')
+        persistent = await host.get("v1", "persistentvolumes", None, bound)
+    except ApiError as error:
+        raise VolumeError(error.message) from error
+    spec = persistent.get("spec") or {}
+    source = next((field for field in SOURCES if field in spec), None)
+    if source is None:
+        kinds = sorted(set(spec) - {"capacity", "accessModes", "claimRef", "storageClassName", "volumeMode"})
+        raise VolumeError(f"no volume plugin matched: {', '.join(kinds)}")
+    resolved: Object = {
+        "name": volume["name"],
+        source: spec[source],
+        "persistent": bound,
+        "mountOptions": spec.get("mountOptions") or [],
+        "accessModes": spec.get("accessModes") or [],
+    }
+    if readonly or bool((spec.get(source) or {}).get("readOnly")):
+        resolved["readOnly"] = True
+    if spec.get("volumeMode") == "Block":
+        resolved["block"] = True
+    group = (persistent["metadata"].get("annotations") or {}).get("pv.beta.kubernetes.io/gid")
+    if group and group.isdigit():
+        resolved["group"] = int(group)
+    return resolved
