@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import ipaddress
 import logging
+import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from peavine.api.kind import Kind
 from peavine.apiserver.admission.chain import build_chain
+from peavine.apiserver.admission.request import CREATE
+from peavine.apiserver.allocation import ServiceAllocator
+from peavine.apiserver.allocation.addresses import Addresses
+from peavine.apiserver.allocation.ports import Ports, StoreLedger
 from peavine.apiserver.authentication.build import AuthenticationConfig, build_authenticator
 from peavine.apiserver.authentication.impersonation import impersonate
 from peavine.apiserver.authorization.attributes import Attributes, decide, refusal
@@ -29,6 +36,7 @@ from peavine.apiserver.endpoints.negotiation import JSON, Output, negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
+from peavine.apiserver.metrics import CONTENT_TYPE, ApiMetrics
 from peavine.apiserver.proxying.locations import Locations
 from peavine.apiserver.registry import Registry, WriteRequest
 from peavine.apiserver.registry.writer import RegistryWriter
@@ -43,7 +51,10 @@ from peavine.store.interface import StoreError, Unavailable
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
-LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
+# Answers from this size on are compressed for clients that take it; in a thread from the second.
+GZIP_FROM_BYTES = 128 << 10
+GZIP_IN_THREAD_FROM_BYTES = 512 << 10
+CERTIFICATE_SECONDS = 60.0
 
 
 class ApiServer:
@@ -58,6 +69,7 @@ class ApiServer:
         self.cache: Cache = None  # type: ignore[assignment]
         self.registry: Registry = None  # type: ignore[assignment]
         self.openapi: Any = None
+        self.metrics = ApiMetrics()
         self.presence: Presence | None = None
         self.http: HttpServer = None  # type: ignore[assignment]
 
@@ -81,6 +93,9 @@ class ApiServer:
         if config.tls_cert_file:
             authorities = (config.client_ca_file, config.requestheader_client_ca_file)
             tls = server_context(config.tls_cert_file, config.tls_private_key_file, authorities)
+            tasks.start(self._renew_certificate(tls), name="certificate")
+        tasks.start(self.allocator.run(), name="allocator")
+        tasks.start(self._compact(), name="compaction")
         self.http = HttpServer(self.handle, tls=tls, clock=self.clock)
         self.port = await self.http.listen(config.bind_address, config.secure_port, tasks)
         self.discovery.address = f"{config.advertise_address}:{self.port}"
@@ -115,6 +130,10 @@ class ApiServer:
             clock=self.clock,
         )
         self.authorizer = build_authorizer(self.lister, config.authorization_modes)
+        ranges = config.service_cluster_ip_range.split(",")
+        first, _, last = config.service_node_port_range.partition("-")
+        ports = Ports(StoreLedger(self.store), int(first), int(last))
+        self.allocator = ServiceAllocator(Addresses(self.lister, self.writer, ranges), ports, self.clock)
         self.reviews = Reviews(self.authorizer, self.authenticator, self.clock)
         self.registry.chain = build_chain(
             self.lister,
@@ -124,6 +143,7 @@ class ApiServer:
             config.admission_config,
             authorizer=self.authorizer,
             clock=self.clock,
+            last=[self.allocator],
         )
 
     async def _bootstrap(self) -> None:
@@ -164,6 +184,33 @@ class ApiServer:
         except errors.ApiError as error:
             log.warning("the kubernetes Service is not up to date yet: %s", error)
         self.tasks.start(self.presence.run(), name="presence")
+
+    async def _compact(self) -> None:
+        """Forget history older than one to two intervals."""
+        before = 0
+        while True:
+            await self.clock.sleep(self.config.compaction_interval_seconds)
+            try:
+                if before:
+                    await self.store.compact(before)
+                    self.cache.compacted(before)
+                before = await self.store.revision()
+            except StoreError as error:
+                log.warning("compaction at %d failed: %s", before, error)
+
+    async def _renew_certificate(self, tls: ssl.SSLContext) -> None:
+        """Take a renewed serving certificate into use without a restart."""
+        path, key = self.config.tls_cert_file, self.config.tls_private_key_file
+        seen = os.stat(path).st_mtime
+        while True:
+            await self.clock.sleep(CERTIFICATE_SECONDS)
+            try:
+                changed = os.stat(path).st_mtime
+                if changed != seen:
+                    tls.load_cert_chain(path, key)
+                    seen = changed
+            except (OSError, ssl.SSLError) as error:
+                log.warning("cannot read the renewed certificate %s: %s", path, error)
 
     async def stop(self) -> None:
         """Stop accepting, let requests under way finish, close the store."""
@@ -217,7 +264,9 @@ class ApiServer:
                 exchange.extra_headers.append(("Warning", '299 - "' + _quoted(text) + '"'))
             if not any(name == "Cache-Control" for name, _ in response.headers):
                 response.headers.append(("Cache-Control", "no-cache, private"))
-            self.observe(info, response.status, time.perf_counter() - started)
+            self.metrics.observe(info, response.status, time.perf_counter() - started, len(response.body))
+            if len(response.body) >= GZIP_FROM_BYTES and info.method == "GET" and "gzip" in _accepted(info):
+                await compress(response)
         return response
 
     async def _authenticated(self, exchange: Exchange) -> Response | None:
@@ -325,9 +374,7 @@ class ApiServer:
         return health.version(self.config.kubernetes_version)
 
     async def _metrics(self, info: RequestInfo) -> Response:
-        from peavine.base import metrics
-
-        return Response(200, metrics.exposition(), metrics.CONTENT_TYPE)
+        return Response(200, self.metrics.exposition(self), CONTENT_TYPE)
 
     async def _openid(self, info: RequestInfo) -> Response:
         if self.issuer is None:
@@ -354,6 +401,9 @@ class ApiServer:
     async def token_request(self, request: WriteRequest, obj: Object) -> Object:
         if self.issuer is None:
             raise errors.ApiError(501, "NotImplemented", "this server signs no service account tokens")
+        review = request.admission(CREATE, obj, None)
+        await self.registry.chain.admit(review)
+        await self.registry.chain.validate(review)
         return self.issuer.token_request(request.namespace, request.name, obj)
 
     async def review(self, info: RequestInfo, kind: Kind, namespace: str, obj: Object) -> Object:
@@ -382,14 +432,27 @@ class ApiServer:
             response.headers.append(("X-Content-Type-Options", "nosniff"))
         return response
 
-    def observe(self, info: RequestInfo, status: int, seconds: float) -> None:
-        """Count an answered request (see `metrics`)."""
-
 
 def _quoted(text: str) -> str:
     """A quoted-string of HTTP: backslashes and quotes escaped, control characters gone."""
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(c if c.isprintable() else " " for c in text)[:1024]
+
+
+def _accepted(info: RequestInfo) -> str:
+    return info.headers.get("accept-encoding", "")
+
+
+async def compress(response: Response) -> None:
+    """Gzip a body, quickly rather than well."""
+    if any(name == "Content-Encoding" for name, _ in response.headers):
+        return
+    body = response.body
+    if len(body) >= GZIP_IN_THREAD_FROM_BYTES:
+        response.body = await asyncio.to_thread(gzip.compress, body, 1)
+    else:
+        response.body = gzip.compress(body, 1)
+    response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
 
 
 def _text(path: str) -> str:

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import logging
 
-from peavine.apiserver.cache.entries import Entry, Form, Object
+from peavine.apiserver.cache.entries import Change, Entry, Form, Object
 from peavine.apiserver.cache.resource import Callback, ResourceCache
 from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, Clock
@@ -163,6 +163,16 @@ class Cache:
         resource, namespace, name = self._locate(kv.key)
         if resource is not None:
             resource.apply(event.type, namespace, name, kv.mod_revision, kv.value)
+
+    def change_of(self, resource: ResourceCache, event: Event) -> Change | None:
+        """A past event as a change; None where the store no longer knows what stood there before."""
+        _, namespace, name = self._locate(event.kv.key)
+        form, prev = resource.form, event.prev
+        old = form.entry(namespace, name, prev.mod_revision, prev.value) if prev is not None else None
+        if event.type == "DELETE":
+            return Change("DELETED", event.kv.mod_revision, old, old) if old is not None else None
+        entry = form.entry(namespace, name, event.kv.mod_revision, event.kv.value)
+        return Change("MODIFIED" if old else "ADDED", entry.revision, entry, old)
 
     async def _refill(self) -> None:
         """After a gap: bring every resource to the store's state, telling the differences as changes."""

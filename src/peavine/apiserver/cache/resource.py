@@ -143,6 +143,16 @@ class ResourceCache:
             self._recent_bytes -= len(gone.entry.rest)
             self.floor = gone.revision
 
+    def recall(self, changes: list[Change], first: int, floor: int) -> None:
+        """Older changes, of (first, floor], put before the recent ones; nothing where the floor has moved meanwhile."""
+        if self.floor != floor or len(changes) + len(self.recent) > RECENT_CHANGES_MAX:
+            return
+        size = sum(len(change.entry.rest) for change in changes)
+        if self._recent_bytes + size <= RECENT_BYTES_MAX:
+            self.recent.extendleft(reversed(changes))
+            self._recent_bytes += size
+            self.floor = first
+
     def forget_before(self, revision: int) -> None:
         """Drop recent changes up to `revision`: the store has compacted them."""
         while self.recent and self.recent[0].revision <= revision:

@@ -16,7 +16,7 @@ PLAIN, PRETTY = Output(), Output(pretty=True)
 
 def spoken(kind: Kind | None) -> Sequence[str]:
     """The media types that objects of a kind can have: protobuf only for those with a Go type."""
-    return CUSTOM_OBJECTS  # protobuf for built-in kinds once its codec has landed
+    return OBJECTS if kind is None or kind.definition else CUSTOM_OBJECTS
 
 
 def negotiate(

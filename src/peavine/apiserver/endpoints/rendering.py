@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from peavine.api.kind import Kind
+from peavine.api.kind import GENERIC_COLUMNS, Kind
 from peavine.apiserver.cache import Entry, ResourceCache
 from peavine.apiserver.cache.entries import dumps, open_object
 from peavine.apiserver.endpoints.negotiation import JSON, PLAIN, PROTOBUF, YAML, Output
-from peavine.machinery import errors
 from peavine.machinery.codecs import content
 from peavine.machinery.names import group_version
+from peavine.machinery.schema import Schema
 
 Object = dict[str, Any]
 
@@ -119,7 +119,8 @@ class Rendering:
             "apiVersion": group_version("meta.k8s.io", self.output.version),
             "metadata": {"resourceVersion": version} if version else {},
             "columnDefinitions": [column.definition() for column in self.kind.columns],
-            "rows": rows or None,  # as Go writes an empty list that was never made
+            # Upstream's generic printer never makes the list that has no rows; those of kinds do.
+            "rows": rows or (None if self.kind.columns is GENERIC_COLUMNS else []),
         }
 
     # --- events --------------------------------------------------------------------------------
@@ -130,7 +131,9 @@ class Rendering:
 
     def event(self, type: str, obj: Object) -> bytes:
         if self.output.media_type == PROTOBUF:
-            raise errors.not_acceptable((JSON, YAML))
+            from peavine.machinery.codecs import protobuf
+
+            return self.framed(protobuf.watch_frame(type, obj, Schema.load()))
         event = {"type": type, "object": obj}
         if self.output.media_type == YAML:
             from peavine.machinery.codecs import yaml

@@ -11,6 +11,7 @@ from peavine.apiserver.endpoints.negotiation import negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.registry import pods
+from peavine.apiserver.registry.fields import track
 from peavine.machinery import errors
 
 Object = dict[str, Any]
@@ -37,6 +38,8 @@ async def answer_virtual(server: Any, exchange: Exchange, kind: Kind, namespace:
         request.subresource, request.object_gvk = "binding", kind.gvk
         await pods.bind(server.registry, request, obj)
         return Response(201, encode(writing.success(), output), output.media_type)
+    request.subresource = ""
+    obj = track(server.registry, request, None, obj)
     answer = await server.review(info, kind, namespace, obj)
     return Response(201, encode(answer, output), output.media_type)
 

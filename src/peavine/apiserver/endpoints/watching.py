@@ -10,6 +10,7 @@ from typing import Any
 
 from peavine.api.kind import Kind
 from peavine.apiserver.cache import Change, ResourceCache, Watcher
+from peavine.apiserver.cache.resource import RECENT_CHANGES_MAX
 from peavine.apiserver.endpoints.listing import (
     ListOptions,
     matcher,
@@ -23,7 +24,9 @@ from peavine.apiserver.endpoints.negotiation import PROTOBUF, negotiate
 from peavine.apiserver.endpoints.rendering import Rendering
 from peavine.apiserver.http import Exchange
 from peavine.apiserver.registry import Registry
+from peavine.base.lifetimes import scope
 from peavine.machinery import errors
+from peavine.store.interface import StoreError
 
 # A watch that names no timeout gets one between these, so that clients spread over restarted servers.
 TIMEOUT_SECONDS_MIN = 1800
@@ -34,6 +37,8 @@ SLOW_SECONDS = 30.0
 TRIGGERS = ("metadata.name", "spec.nodeName")
 # Initial events are written in pieces of about this size.
 PIECE_BYTES = 64 << 10
+# How long the store's history may take to answer a watch from before this server's start.
+HISTORY_SECONDS = 5.0
 
 
 class StreamSink:
@@ -93,10 +98,12 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
         from peavine.apiserver.endpoints.watch_websocket import accept
 
         websocket = accept(exchange)
-    framing = "websocket" if websocket else "chunked" if info.notes.get("http_version") != "1.0" else ""
+    framing: str = "websocket" if websocket else "chunked" if info.notes.get("http_version") != "1.0" else ""
     cached = registry.resource(kind).cache
     rendering = Rendering(kind, cached, output, framing)
     first = await _prepare(registry, cached, options)
+    if first and first < cached.floor:
+        await recall(registry, cached, first)
 
     sink = StreamSink(exchange)
     watcher = Watcher(
@@ -107,7 +114,9 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
         trigger=_trigger(options),
         bookmarks=options.bookmarks,
     )
-    if websocket is None:
+    if websocket is not None:
+        websocket.open()
+    else:
         content_type = output.media_type + (";stream=watch" if output.media_type == PROTOBUF else "")
         exchange.start_stream(200, [("Content-Type", content_type), ("Cache-Control", "no-cache, private")])
     # From here to `watch` nothing awaits: no change falls between the initial events and the live ones.
@@ -120,12 +129,13 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     connection = exchange.connection
     connection.on_lost = sink.lost
     try:
-        if websocket is not None:
-            websocket.start(sink)
-        await _send_initial(exchange, initial)
-        connection.on_writable = sink.flush
-        sink.flush()
-        await _until_end(exchange, options, sink, watcher, registry, rendering)
+        async with scope() as tasks:
+            if websocket is not None:
+                tasks.start(websocket.read(sink))
+            await _send_initial(exchange, initial)
+            connection.on_writable = sink.flush
+            sink.flush()
+            await _until_end(exchange, options, sink, watcher, registry, rendering)
     finally:
         cached.unwatch(watcher)
         connection.on_writable = connection.on_lost = None
@@ -155,6 +165,30 @@ async def _prepare(registry: Registry, cached: ResourceCache, options: ListOptio
         if revision <= newest:
             await registry.cache.reached(revision)
     return revision
+
+
+async def recall(registry: Registry, cached: ResourceCache, first: int) -> None:
+    """Fetch older changes from the store's history, as far as it is kept: a restarted server goes on where it was."""
+    floor = cached.floor
+    feed = registry.store.watch(cached.prefix + "/", first + 1)
+    changes: list[Change] = []
+    try:
+        async with asyncio.timeout(HISTORY_SECONDS):
+            async for batch in feed:
+                for event in batch.events:
+                    if event.kv.mod_revision <= floor:
+                        change = registry.cache.change_of(cached, event)
+                        if change is None:
+                            return
+                        changes.append(change)
+                if batch.revision >= floor or len(changes) > RECENT_CHANGES_MAX:
+                    break
+                await registry.store.progress()
+    except (StoreError, TimeoutError):
+        return  # compacted: the watch is answered with 410
+    finally:
+        feed.close()
+    cached.recall(changes, first, floor)
 
 
 def _trigger(options: ListOptions) -> tuple[str, str] | None:

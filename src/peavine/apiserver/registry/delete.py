@@ -117,6 +117,11 @@ async def _delete_once(registry: Registry, request: WriteRequest, entry: Entry, 
             waits = waits or asked > 0
         else:
             waits = True  # the kubelet is at it; the same wish again changes nothing
+    elif hub.graceful and not was_deleting:
+        # It goes at once; the answer still says when.
+        meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = now(registry.clock.time()), 0
+        if meta.get("generation"):
+            meta["generation"] += 1
     if waits and not was_deleting and not meta.get("deletionTimestamp"):
         meta["deletionTimestamp"] = now(registry.clock.time())
         meta["deletionGracePeriodSeconds"] = 0
