@@ -12,15 +12,15 @@ Elements go to the kernel as netlink messages, chains as nft text. See docs/prox
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from peavine.linux import netlink, nftables, programs
-from peavine.linux.nftables import Transaction, address, goto, number8, number16, number32, verdict
+from peavine.linux import nftables, programs
+from peavine.linux.nftables import address, goto, number8, number16, number32, verdict
+from peavine.linux.nfttable import Element, ManagedTable, digest
 from peavine.proxy.backend import Settings
 from peavine.proxy.model import Change, Endpoint, Frontend, ServicePort
 
@@ -41,11 +41,7 @@ MAPS = (
     "rejected",
     "rejected-nodeports",
 )
-SETS = ("cluster-ips", "hairpin", "firewalled")
-# Elements of these may be wanted by several service ports at once; the backend counts.
-_SHARED = ("cluster-ips", "hairpin")
-
-Element = tuple[str, bytes]
+SETS = ("cluster-ips", "hairpin", "firewalled", "sources")
 
 
 @dataclass(slots=True)
@@ -54,6 +50,7 @@ class Rendered:
 
     elements: dict[Element, bytes] = field(default_factory=dict)
     shared: list[Element] = field(default_factory=list)
+    """Elements that several service ports may want at once; the backend counts."""
     chains: dict[str, str] = field(default_factory=dict)
     """Chains (and the sets they use) to make before the elements, in order."""
 
@@ -93,29 +90,24 @@ def cleanup() -> None:
 class _Family:
     def __init__(self, settings: Settings, ipv6: bool) -> None:
         self._renderer = Renderer(settings, ipv6)
-        self._family = self._renderer.family
-        self._link = netlink.Netlink(netlink.NETFILTER)
-        self._skeleton = self._renderer.skeleton()
-        # An empty chain whose name says of which skeleton the table is: another release's table is made anew.
-        self._revision = "revision-" + _digest(self._skeleton)
-        self._chains: set[str] = set()
+        self._table = ManagedTable(
+            self._renderer.family,
+            TABLE,
+            self._renderer.skeleton(),
+            (*MAPS, *SETS),
+            {"sources": self._renderer.source_key_bytes},
+        )
         self._uses: Counter[Element] = Counter()
 
     def close(self) -> None:
-        self._link.close()
+        self._table.close()
 
     def intact(self) -> bool:
-        return nftables.chain_exists(self._link, self._family, TABLE, self._revision)
+        return self._table.intact()
 
     def start(self, ports: list[ServicePort]) -> None:
-        if not self.intact():
-            log.info("making the %s table %s", self._family, TABLE)
-            nftables.run(
-                f"add table {self._family} {TABLE}\ndelete table {self._family} {TABLE}\n"
-                f"add table {self._family} {TABLE}\n{self._skeleton}"
-                f"add chain {self._family} {TABLE} {self._revision}\n"
-            )
-        self._chains = nftables.chains(self._link, self._family, TABLE)
+        if self._table.open():
+            log.info("made the table %s", self._table.where)
         self._uses.clear()
         wanted: dict[Element, bytes] = {}
         chains: dict[str, str] = {}
@@ -125,14 +117,9 @@ class _Family:
             chains.update(rendered.chains)
             self._uses.update(rendered.shared)
         wanted.update(dict.fromkeys(self._uses, b""))
-        self._make_chains(chains)
-        held = {
-            (name, key): data
-            for name in (*MAPS, *SETS, "sources")
-            for key, data in nftables.elements(self._link, self._family, TABLE, name).items()
-        }
-        self._change_elements(held, wanted)
-        self._remove_chains([c for c in self._chains if c.startswith(("affinity-", "sticky-")) and c not in chains])
+        self._table.make(chains)
+        self._table.change(self._table.elements(), wanted)
+        self._remove(chain for chain in self._table.chains if chain not in chains)
 
     def apply(self, old: list[ServicePort], new: list[ServicePort]) -> None:
         before: dict[Element, bytes] = {}
@@ -151,58 +138,23 @@ class _Family:
             chains_after.update(rendered.chains)
             uses.update(rendered.shared)
         for element, difference in uses.items():
-            if difference:
-                count = self._uses[element]
-                if count + difference > 0 and count <= 0:
-                    after[element] = b""
-                elif count + difference <= 0 and count > 0:
-                    before[element] = b""
-        self._make_chains(chains_after)
-        self._change_elements(before, after)
+            count = self._uses[element]
+            if count + difference > 0 >= count:
+                after[element] = b""
+            elif count + difference <= 0 < count:
+                before[element] = b""
+        self._table.make(chains_after)
+        self._table.change(before, after)
         for element, difference in uses.items():
             self._uses[element] += difference
             if self._uses[element] <= 0:
                 del self._uses[element]
-        stale = [c for c in chains_before if c not in chains_after and c.startswith(("affinity-", "sticky-"))]
-        self._remove_chains(stale)
+        self._remove(chain for chain in chains_before if chain not in chains_after)
 
-    def _change_elements(self, before: dict[Element, bytes], after: dict[Element, bytes]) -> None:
-        transaction = Transaction(self._family, TABLE)
-        half = self._renderer.source_key_bytes
-        for element, data in before.items():
-            if after.get(element) != data:
-                name, key = element
-                if name == "sources":
-                    transaction.remove(name, key[:half], key[half:])
-                else:
-                    transaction.remove(name, key)
-        by_map = sorted((e for e, data in after.items() if before.get(e) != data), key=lambda e: e[0])
-        for element in by_map:
-            name, key = element
-            if name == "sources":
-                transaction.add(name, key[:half], b"", key[half:])
-            else:
-                transaction.add(name, key, after[element])
-        if transaction.size:
-            transaction.commit(self._link)
-
-    def _make_chains(self, chains: dict[str, str]) -> None:
-        missing = {name: text for name, text in chains.items() if name not in self._chains}
-        if missing:
-            nftables.run("".join(missing.values()))
-            self._chains.update(missing)
-
-    def _remove_chains(self, names: list[str]) -> None:
-        if not names:
-            return
-        where = f"{self._family} {TABLE}"
-        names.sort()
-        commands = [f"flush chain {where} {name}\n" for name in names]
-        # Those that others go to come last.
-        commands += [f"delete chain {where} {name}\n" for name in names]
-        commands += [f"delete set {where} {name}-clients\n" for name in names if name.startswith("sticky-")]
-        nftables.run("".join(commands))
-        self._chains.difference_update(names)
+    def _remove(self, chains: Iterable[str]) -> None:
+        """Those of single Services; chains named for a number of endpoints stay for the next Service with as many."""
+        gone = [chain for chain in chains if chain.startswith(("affinity-", "sticky-"))]
+        self._table.remove(gone, [f"{chain}-clients" for chain in gone if chain.startswith("sticky-")])
 
 
 class Renderer:
@@ -370,12 +322,12 @@ class Renderer:
             wide = self._affinity(rendered, port, port.cluster)
             here = self._affinity(rendered, port, chosen) if chosen else ""
             rules = [*self._short_cuts(wide), f"goto {here}" if here else "drop"]
-            name = "affinity-local-" + _digest(wide, here)
+            name = "affinity-local-" + digest(wide, here)
         else:
             target = self._affinity(rendered, port, chosen)
             kind = "external" if frontend.external else "cluster"
             rules = [*self._masquerade(kind), f"goto {target}"]
-            name = f"affinity-{kind}-" + _digest(target)
+            name = f"affinity-{kind}-" + digest(target)
         return self._write(rendered, name, rules)
 
     def _affinity(self, rendered: Rendered, port: ServicePort, endpoints: tuple[Endpoint, ...]) -> str:
@@ -385,7 +337,7 @@ class Renderer:
         sticky = []
         for endpoint in endpoints:
             target = f"{_bracketed(endpoint.address)}:{endpoint.port}"
-            name = "sticky-" + _digest(port.identity, target, str(port.affinity_seconds))
+            name = "sticky-" + digest(port.identity, target, str(port.affinity_seconds))
             sticky.append(name)
             if name not in rendered.chains:
                 rendered.chains[name] = (
@@ -395,14 +347,10 @@ class Renderer:
                     f"add rule {where} {name} update @{name}-clients {{ {self.family} saddr }}\n"
                     f"add rule {where} {name} meta l4proto {port.protocol} dnat {self.family} to {target}\n"
                 )
-        name = "affinity-" + _digest(*sticky)
+        name = "affinity-" + digest(*sticky)
         choices = ", ".join(f"{i} : goto {chain}" for i, chain in enumerate(sticky))
         rules = [f"{self.family} saddr @{chain}-clients goto {chain}" for chain in sticky]
         return self._write(rendered, name, [*rules, f"numgen random mod {len(sticky)} vmap {{ {choices} }}"])
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _bracketed(ip: str) -> str:
