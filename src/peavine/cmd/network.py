@@ -75,6 +75,7 @@ def main(argv: list[str]) -> int:
             mtu=options.mtu,
             node_ip=options.node_ip,
             masquerade=options.ip_masq == "true",
+            network_policy=options.network_policy == "true",
         )
     except ValueError as error:
         p.error(str(error))

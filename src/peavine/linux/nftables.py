@@ -22,6 +22,7 @@ FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
 
 _SUBSYSTEM = 10 << 8
 _GET_CHAIN = _SUBSYSTEM | 4
+_GET_SET = _SUBSYSTEM | 10
 _NEW_SET_ELEMENT = _SUBSYSTEM | 12
 _GET_SET_ELEMENT = _SUBSYSTEM | 13
 _DELETE_SET_ELEMENT = _SUBSYSTEM | 14
@@ -182,6 +183,17 @@ def chains(link: Netlink, family: str, table: str) -> set[str]:
         values = dict(attributes(payload, 4))
         if values.get(1, b"")[:-1].decode() == table:
             found.add(values[3][:-1].decode())
+    return found
+
+
+def sets(link: Netlink, family: str, table: str) -> set[str]:
+    """The names of all named sets and maps of a table."""
+    found = set()
+    for _, payload in link.request(_GET_SET, netlink.DUMP, _NFGEN.pack(FAMILIES[family], 0, 0) + text(1, table)):
+        name = dict(attributes(payload, 4)).get(2, b"")[:-1].decode()
+        # Anonymous sets are parts of their rules.
+        if name and not name.startswith("__"):
+            found.add(name)
     return found
 
 

@@ -69,6 +69,10 @@ class ManagedTable:
             for key, data in nftables.elements(self._link, self.family, self.name, name).items()
         }
 
+    def set_names(self) -> set[str]:
+        """The sets and maps that the kernel holds beyond the fixed ones."""
+        return nftables.sets(self._link, self.family, self.name) - set(self._sets)
+
     def make(self, chains: Mapping[str, str]) -> None:
         """Make those chains (name to nft commands, in order) that are not there."""
         missing = {name: text for name, text in chains.items() if name not in self.chains}

@@ -17,7 +17,8 @@ from peavine.base.lifetimes import scope
 from peavine.client.informer import InformerFactory
 from peavine.linux import links, programs
 from peavine.machinery.errors import ApiError
-from peavine.network import cni, hostports, masquerade, peers
+from peavine.network import cni, enforcer, hostports, masquerade, peers
+from peavine.network.guard import Guard
 from peavine.network.peers import Wanted
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Settings:
     """0: that of the device with the node's address, less the overhead of the backend."""
     node_ip: str = ""
     masquerade: bool = True
+    network_policy: bool = True
 
 
 class Agent:
@@ -59,7 +61,10 @@ class Agent:
         self._announced: dict[str, str] = {}
         self._mac = ""
         self.ready = False
+        self._guard: Guard | None = None
         if informers is not None:
+            if settings.network_policy:
+                self._guard = Guard(informers, settings.node_name, clock)
             self._nodes = informers.informer("v1", "nodes", transform=_slim)
             self._nodes.add_handler(
                 lambda _: self._wake.set(), lambda old, new: self._node_changed(old, new), lambda _: self._wake.set()
@@ -113,6 +118,8 @@ class Agent:
         async with scope() as tasks:
             tasks.start(self._informers.run(), name="informers")
             tasks.start(self._look_again(), name="look again")
+            if self._guard is not None:
+                tasks.start(self._guard.run(), name="network policies")
             await self._nodes.synced.wait()
             backoff = Backoff(first=0.5, most=30.0)
             while True:
@@ -269,6 +276,7 @@ def cleanup(conf_dir: Path, state_dir: Path, bridge: str) -> None:
     links.remove_link(VXLAN_DEVICE)
     links.remove_link(bridge)
     masquerade.remove()
+    enforcer.cleanup()
     hostports.remove()
     if state_dir.is_dir():
         import shutil
