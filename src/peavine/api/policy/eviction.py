@@ -1,0 +1,3 @@
+"""Eviction: a request to delete a pod that disruption budgets may refuse."""
+
+from __future__ import annotations

@@ -1,0 +1,22 @@
+"""ClusterRoleBinding: who may do what a cluster role says, anywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peavine.api.rbac import rules
+from peavine.machinery.errors import FieldError
+
+Object = dict[str, Any]
+
+COLUMNS = rules.BINDING_COLUMNS
+row = rules.binding_row
+default = rules.default_binding
+
+
+def validate_create(obj: Object) -> list[FieldError]:
+    return rules.validate_binding(obj, namespaced=False)
+
+
+def validate_update(new: Object, old: Object) -> list[FieldError]:
+    return rules.validate_binding_update(new, old, namespaced=False)

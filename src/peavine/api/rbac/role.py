@@ -1,0 +1,17 @@
+"""Role: what may be done in one namespace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peavine.api.rbac import rules
+from peavine.machinery.errors import FieldError
+
+Object = dict[str, Any]
+
+COLUMNS = rules.ROLE_COLUMNS
+row = rules.role_row
+
+
+def validate_create(obj: Object) -> list[FieldError]:
+    return rules.validate_rules(obj, namespaced=True)
