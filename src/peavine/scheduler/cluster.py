@@ -11,13 +11,15 @@ An assumed pod (bound by us, not yet seen bound) counts like a bound one.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from peavine.scheduler.nodes import Ids, NodeTable
+from peavine.scheduler.reservations import PrioritySums
 from peavine.scheduler.template import PODS, AffinityTerm, Object, Pod, Template
 
 CHANGES_MAX = 100_000
@@ -64,6 +66,12 @@ class Cluster:
         self.pods_on: dict[int, dict[tuple[str, str], Pod]] = defaultdict(dict)
         self._homeless: dict[str, dict[tuple[str, str], Pod]] = defaultdict(dict)  # node not (yet) known
         self.namespaces: dict[str, Mapping[str, str]] = {}
+        # Pods that wait for victims to go from a node: others of at most their priority leave them the room.
+        self.nominated: dict[tuple[str, str], Pod] = {}
+        self.nominated_on: dict[str, dict[tuple[str, str], Pod]] = defaultdict(dict)
+        self.promised = PrioritySums(self.nodes, lambda p, threshold: p >= threshold, self._nominated_rows)
+        self.used_below = PrioritySums(self.nodes, lambda p, threshold: p < threshold, self._counted_rows)
+        self._tentative = False
         self._templates: dict[str, dict[Template, int]] = defaultdict(dict)  # by namespace, with their number of pods
         self._cohorts: dict[Match, Cohort] = {}
         self._carriers: dict[tuple[CarrierKind, AffinityTerm, int], Carrier] = {}
@@ -92,6 +100,8 @@ class Cluster:
         if new:
             for pod in self._homeless.pop(name, {}).values():
                 self._count(pod, row, 1)
+            for pod in self.nominated_on.get(name, {}).values():
+                self._promise(pod, 1)
         return changed
 
     def remove_node(self, name: str) -> None:
@@ -102,6 +112,8 @@ class Cluster:
         for pod in pods:
             self._count(pod, row, -1)
             self._homeless[name][pod.key] = pod
+        for pod in list(self.nominated_on.get(name, {}).values()):
+            self.denominate(pod.key)
         self.nodes.remove(name)
         self.version += 1
 
@@ -135,7 +147,8 @@ class Cluster:
     def _count(self, pod: Pod, row: int, sign: int) -> None:
         nodes, template = self.nodes, pod.template
         for name, amount in template.requests.items():
-            nodes.used[nodes.resource(name), row] += sign * amount
+            n = nodes.resource(name)  # first: it may replace the arrays
+            nodes.used[n, row] += sign * amount
         nodes.used[nodes.resource_ids[PODS], row] += sign
         nodes.nonzero[0, row] += sign * template.nonzero[0]
         nodes.nonzero[1, row] += sign * template.nonzero[1]
@@ -149,7 +162,26 @@ class Cluster:
             if not on:
                 del self.pods_on[row]
         self._count_template(template, row, sign, pod.deleting)
-        self._note(row)
+        self.used_below.change(template, row, sign)
+        if not self._tentative:
+            self._note(row)
+
+    @contextlib.contextmanager
+    def tentative(self) -> Iterator[None]:
+        """Within, `lift` and `put_back` are invisible to whoever follows the changes: all of it must be taken back."""
+        self._tentative = True
+        try:
+            yield
+        finally:
+            self._tentative = False
+
+    def lift(self, pod: Pod, row: int) -> None:
+        """Tentatively: as if the pod were not on the row."""
+        self._count(pod, row, -1)
+
+    def put_back(self, pod: Pod, row: int) -> None:
+        """Tentatively: as if the pod were on the row."""
+        self._count(pod, row, 1)
 
     def _note(self, row: int) -> None:
         self.changes.append(row)
@@ -166,6 +198,44 @@ class Cluster:
     @property
     def position(self) -> int:
         return self.changes_start + len(self.changes)
+
+    # Nominations
+
+    def nominate(self, pod: Pod, node: str) -> None:
+        """Promise the pod room on a node (it has none yet: its victims have to go first)."""
+        self.denominate(pod.key)
+        pod.nominated = node
+        self.nominated[pod.key] = pod
+        self.nominated_on[node][pod.key] = pod
+        self._promise(pod, 1)
+
+    def denominate(self, key: tuple[str, str]) -> None:
+        pod = self.nominated.pop(key, None)
+        if pod is None:
+            return
+        on = self.nominated_on[pod.nominated]
+        del on[key]
+        if not on:
+            del self.nominated_on[pod.nominated]
+        self._promise(pod, -1)
+
+    def _promise(self, pod: Pod, sign: int) -> None:
+        row = self.nodes.row_of.get(pod.nominated)
+        if row is not None:
+            self.promised.change(pod.template, row, sign)
+            if not self._tentative:
+                self._note(row)
+
+    def _nominated_rows(self) -> Iterator[tuple[Template, int]]:
+        for pod in self.nominated.values():
+            row = self.nodes.row_of.get(pod.nominated)
+            if row is not None:
+                yield pod.template, row
+
+    def _counted_rows(self) -> Iterator[tuple[Template, int]]:
+        for row, pods in self.pods_on.items():
+            for pod in pods.values():
+                yield pod.template, row
 
     # Templates, cohorts, carriers
 
@@ -186,7 +256,7 @@ class Cluster:
         for carrier in template.carriers:
             carrier.counts[row] += sign
             carrier.total += sign
-        if number:
+        if number or self._tentative:
             known[template] = number
             return
         known.pop(template, None)

@@ -14,6 +14,7 @@ import numpy as np
 from peavine.scheduler.context import Context
 from peavine.scheduler.nodes import ALL, Ints, Mask, Rows
 from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
+from peavine.scheduler.plugins.node_resources import Fit
 from peavine.scheduler.template import Template
 
 EVALUATIONS_MAX = 256
@@ -162,6 +163,24 @@ class Evaluation:
             self._refresh()
         rows = np.array([row])
         return bool(self._context.cluster.nodes.present[row]) and all(bool(c.ok(rows)[0]) for _, c in self._checks)
+
+    def reasons_of(self, row: int) -> list[str]:
+        """Why the row fails as the arrays are now: the reasons of the first check that refuses it."""
+        failed = np.zeros(self._context.cluster.nodes.capacity, np.bool_)
+        failed[row] = True
+        for _, check in self._checks:
+            if not check.ok(np.array([row]))[0]:
+                return [reason for reason, mask in check.explain(failed) if mask[row]]
+        return []
+
+    def fit(self) -> Fit | None:
+        """The check of the resources, if the profile has it."""
+        self._refresh()
+        return next((check for _, check in self._checks if isinstance(check, Fit)), None)
+
+    def only_resources(self) -> bool:
+        """Whether fewer pods on a node can change nothing but the room there."""
+        return all(check.static or isinstance(check, Fit) for _, check in self._checks)
 
     def reasons(self, only: int | None = None) -> Reasons:
         """Why nothing fits (ask when nothing does). `only`: the one row that matters, as if there were no others."""

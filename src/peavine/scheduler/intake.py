@@ -21,6 +21,7 @@ LISTED = {
     "replicationcontrollers": "v1",
     "replicasets": "apps/v1",
     "statefulsets": "apps/v1",
+    "poddisruptionbudgets": "policy/v1",
 }
 
 
@@ -35,6 +36,7 @@ class Intake:
     ) -> None:
         self._cluster, self._queue, self._templates, self._profiles = cluster, queue, templates, profiles
         self.assumed: set[tuple[str, str]] = set()  # bound by us, not yet seen bound
+        self.held: set[tuple[str, str]] = set()  # their victims are being removed: no use trying them before
         self._pods = informers.informer("v1", "pods", field_selector=ACTIVE_PODS, transform=trimmed_pod)
         self._nodes = informers.informer("v1", "nodes", transform=trimmed_node)
         self._namespaces = informers.informer("v1", "namespaces", transform=trimmed)
@@ -75,7 +77,10 @@ class Intake:
         if obj["spec"].get("nodeName"):
             self._bound(obj, None)
         elif self._is_ours(obj):
-            self._queue.add(Pod(obj, self._templates))
+            pod = Pod(obj, self._templates)
+            if pod.nominated:  # by a scheduler before this one
+                self._cluster.nominate(pod, pod.nominated)
+            self._queue.add(pod)
 
     def _pod_updated(self, old: Object, new: Object) -> None:
         if new["spec"].get("nodeName"):
@@ -86,12 +91,17 @@ class Intake:
             return  # on its way to a node: an update from before that
         if not self._is_ours(new):
             self._queue.remove(key)
+            self._cluster.denominate(key)
         elif self._queue.get(key) is not None:
-            self._queue.update(Pod(new, self._templates))
+            pod = Pod(new, self._templates)
+            if promised := self._cluster.nominated.get(key):
+                self._cluster.nominate(pod, promised.nominated)
+            self._queue.update(pod)
 
     def _bound(self, obj: Object, old: Object | None) -> None:
         pod = Pod(obj, self._templates)
         self._queue.remove(pod.key)
+        self._cluster.denominate(pod.key)
         self.assumed.discard(pod.key)
         known = self._cluster.pods.get(pod.key)
         if known is not None and _same(known, pod):
@@ -111,6 +121,7 @@ class Intake:
     def _pod_deleted(self, obj: Object) -> None:
         key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
         self._queue.remove(key)
+        self._cluster.denominate(key)
         self.assumed.discard(key)
         if self._cluster.remove_pod(key) is not None:
             self.happened("AssignedPod/Delete", obj, None)
@@ -146,6 +157,8 @@ class Intake:
 
         def may_help(queued: Queued) -> bool:
             profile = self._profiles.get(queued.pod.template.scheduler_name)
+            if queued.pod.key in self.held:
+                return False
             if profile is None or not queued.rejected_by:
                 return True
             pinned = queued.pod.pinned

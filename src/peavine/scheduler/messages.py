@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+NO_CLAIMS = "no new claims to deallocate"  # the part of DynamicResources in every failure
 NO_NODES = "no nodes available to schedule pods"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"

@@ -111,7 +111,9 @@ class NodeTable:
             except QuantityError:
                 continue
             amount = quantity.milli() if resource == CPU else quantity.value()
-            self.allocatable[self.resource(resource), row] = amount
+            # Named first: a resource not seen before makes the array grow, that is, another one.
+            line = self.resource(resource)
+            self.allocatable[line, row] = amount
         for key, column in self.labels.items():
             column.set(row, labels.get(key))
         self._set_images(row, status.get("images") or [])

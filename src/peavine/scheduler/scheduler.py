@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
+import numpy as np
+
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client, EventRecorder, InformerFactory
@@ -24,15 +26,17 @@ from peavine.machinery.errors import ApiError
 from peavine.scheduler import metrics
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context
-from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Rejected
+from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Reasons, Rejected
 from peavine.scheduler.intake import Intake
-from peavine.scheduler.messages import NO_NODES, fit_error
+from peavine.scheduler.messages import NO_CLAIMS, NO_NODES, fit_error
+from peavine.scheduler.preemption import Candidate, Outcome, Preemption
 from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.queue import Queued, SchedulingQueue
 from peavine.scheduler.template import Object, Pod, Templates
 
 log = logging.getLogger(__name__)
 
+_AFFINITY = "NodeAffinity"
 CALLS_MAX = 128  # requests under way at once
 PLACEMENTS_AT_ONCE = 32  # before the loop's other work gets its turn
 
@@ -58,6 +62,7 @@ class Scheduler:
         self.intake = Intake(self.informers, self.cluster, self.queue, self.templates, self.profiles)
         self.context: Context = self.intake.context
         self.evaluations = Evaluations(self.context)
+        self.preemption = Preemption(self.context, self._random)
         self.recorders = {name: EventRecorder(client, name, clock=clock) for name in self.profiles}
         self._pods = client.resource("v1", "pods")
         self._calls = asyncio.Semaphore(CALLS_MAX)
@@ -103,6 +108,7 @@ class Scheduler:
             return
         started = time.perf_counter()
         try:
+            self.cluster.denominate(pod.key)  # its own promise does not stand in its way
             row = self._place(profile, pod)
         except Refused as refused:
             metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
@@ -116,38 +122,64 @@ class Scheduler:
         """The row for a pod. Raises `Refused`."""
         nodes = self.cluster.nodes
         if not len(nodes):
-            raise Refused(NO_NODES, frozenset())
+            raise Refused(NO_NODES)
         evaluation = self.evaluations.of(profile, pod.template)
         try:
-            if pod.pinned:
-                row = nodes.row_of.get(pod.pinned)
-                if row is not None and evaluation.feasible()[row]:
-                    return row
-                raise self._refused_pinned(evaluation, row)
-            rows, number = evaluation.best()
-            if number:
-                return int(rows[self._random.randrange(len(rows))] if len(rows) > 1 else rows[0])
-            reasons = evaluation.reasons()
-            raise Refused(fit_error(len(nodes), reasons.counts), reasons.plugins)
+            row = self._choose(evaluation, pod)
+            if row is not None:
+                return row
+            only = nodes.row_of.get(pod.pinned, -1) if pod.pinned else None
+            reasons = evaluation.reasons(only)
         except Rejected as rejected:
-            raise Refused(
-                fit_error(len(nodes), Counter(), rejected.message), frozenset((rejected.plugin,))
-            ) from rejected
+            text = fit_error(len(nodes), Counter(), rejected.message)
+            raise Refused(text, frozenset((rejected.plugin,))) from rejected
+        if pod.pinned:
+            # The pod's affinity names one node: the others are out by that alone.
+            others = len(nodes) - (only != -1)
+            counts = reasons.counts + Counter({f"node(s) didn't satisfy plugin(s) [{_AFFINITY}]": others})
+            hopeless = reasons.hopeless.copy()
+            hopeless[np.arange(nodes.capacity) != only] = True
+            reasons = Reasons(counts, reasons.plugins | {_AFFINITY}, hopeless)
+        outcome = self.preemption.try_for(pod, evaluation, reasons)
+        after = "" if outcome.candidate else f"{NO_CLAIMS}, preemption: {outcome.refusal}"
+        raise Refused(fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome)
 
-    def _refused_pinned(self, evaluation: Evaluation, row: int | None) -> Refused:
-        """A pod whose affinity names one node: the others are out by that alone."""
-        nodes = self.cluster.nodes
-        counts: Counter[str] = Counter()
-        plugins: frozenset[str] = frozenset(("NodeAffinity",))
-        others = len(nodes)
-        if row is not None:
-            reasons = evaluation.reasons(only=row)
-            counts.update(reasons.counts)
-            plugins |= reasons.plugins
-            others -= 1
-        if others:
-            counts["node(s) didn't satisfy plugin(s) [NodeAffinity]"] = others
-        return Refused(fit_error(len(nodes), counts), plugins)
+    def _choose(self, evaluation: Evaluation, pod: Pod) -> int | None:
+        """One of the best rows; a row that has promises to keep is looked at more closely before it is taken."""
+        if named := pod.pinned or pod.nominated:
+            at = self.cluster.nodes.row_of.get(named)
+            if at is not None and evaluation.feasible()[at] and self._keeps_promises(evaluation, pod, at):
+                return at
+            if pod.pinned:
+                return None
+        excluded: list[int] = []
+        while True:
+            rows, _ = evaluation.best(excluded or None)
+            if not len(rows):
+                return None
+            row = int(rows[self._random.randrange(len(rows))] if len(rows) > 1 else rows[0])
+            if self._keeps_promises(evaluation, pod, row):
+                return row
+            excluded.append(row)
+
+    def _keeps_promises(self, evaluation: Evaluation, pod: Pod, row: int) -> bool:
+        """Whether the pod fits beside those that were promised the node and are at least as important. (Their resources
+        are in the arrays already; this is about ports, spreading and affinity.)"""
+        promised = self.cluster.nominated_on.get(self.cluster.nodes.names[row])
+        if not promised:
+            return True
+        guests = [p for p in promised.values() if p.priority >= pod.priority and p.key != pod.key]
+        if evaluation.only_resources() and not any(p.template.anti_affinity_terms for p in guests):
+            return True
+        with self.cluster.tentative():
+            for guest in guests:
+                self.cluster.denominate(guest.key)
+                self.cluster.put_back(guest, row)
+            fits = evaluation.fits(row)
+            for guest in guests:
+                self.cluster.lift(guest, row)
+                self.cluster.nominate(guest, guest.nominated)
+        return fits
 
     def _assume(self, pod: Pod, node: str) -> None:
         pod.node = node
@@ -205,31 +237,88 @@ class Scheduler:
         queued.pod = current
         self.queue.retry(queued)
         self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", f"binding rejected: {error}")
-        self._start(self._set_condition(current, "SchedulerError", f"binding rejected: {error}", ""))
+        self._start(self._set_condition(current, "SchedulerError", f"binding rejected: {error}"))
 
     # Pods that fit nowhere
 
     def _unschedulable(self, profile: Profile, queued: Queued, refused: Refused, started: float) -> None:
-        pod = queued.pod
+        pod, outcome = queued.pod, refused.preemption
         metrics.ATTEMPTS.labels(profile.name, "unschedulable").inc()
         metrics.ATTEMPT_SECONDS.labels(profile.name, "unschedulable").observe(time.perf_counter() - started)
+        if outcome.candidate is not None:
+            self._nominate(profile, pod, outcome.candidate)
+        elif outcome.keeps_nomination and pod.nominated:
+            self.cluster.nominate(pod, pod.nominated)
+        else:
+            pod.nominated = ""
         self.queue.failed(queued, refused.plugins)
         self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", refused.message)
-        self._start(self._set_condition(pod, "Unschedulable", refused.message, refused.nominated))
+        self._start(self._set_condition(pod, "Unschedulable", refused.message))
 
-    async def _set_condition(self, pod: Pod, reason: str, message: str, nominated: str) -> None:
-        """PodScheduled=False on the pod, if it does not say so already."""
-        patch = condition_patch(pod.object, reason, message, nominated, self._clock.time())
-        if patch is None:
-            return
+    # Preemption
+
+    def _nominate(self, profile: Profile, pod: Pod, candidate: Candidate) -> None:
+        """Promise the pod the node and have its victims removed. The pod is tried again as they go."""
+        node = self.cluster.nodes.names[candidate.row]
+        metrics.PREEMPTION_ATTEMPTS.inc()
+        metrics.PREEMPTION_VICTIMS.observe(len(candidate.victims))
+        for other in list(self.cluster.nominated_on.get(node, {}).values()):
+            if other.priority < pod.priority:  # the room is no longer theirs
+                self.cluster.denominate(other.key)
+                other.nominated = ""
+                self.queue.activate(other.key)
+                self._start(self._patch_status(other, {"nominatedNodeName": None}))
+        self.cluster.nominate(pod, node)
+        self.intake.held.add(pod.key)
+        self._start(self._remove_victims(profile, pod, node, candidate.victims))
+
+    async def _remove_victims(self, profile: Profile, pod: Pod, node: str, victims: tuple[Pod, ...]) -> None:
+        removed = await asyncio.gather(*(self._remove(profile, pod, node, victim) for victim in victims))
+        self.intake.held.discard(pod.key)
+        if not all(removed):
+            self.cluster.denominate(pod.key)
+        if not all(removed) or not any(self.cluster.pods.get(v.key) is v for v in victims):
+            self.queue.activate(pod.key)
+
+    async def _remove(self, profile: Profile, pod: Pod, node: str, victim: Pod) -> bool:
+        """Mark and delete one victim; False where that failed."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.time()))
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{profile.name}: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": stamp,
+        }
+        if not victim.deleting:
+            await self._patch_status(victim, {"conditions": [condition]})
+            try:
+                async with self._calls:
+                    await self._pods.delete(victim.name, victim.namespace, uid=victim.uid or None)
+            except (ApiError, Unreachable, ConnectionError, TimeoutError) as error:
+                if not isinstance(error, ApiError) or error.code not in (404, 409):
+                    log.warning("preemption of %s/%s: %s", victim.namespace, victim.name, error)
+                    return False
+        self.recorders[profile.name].event(
+            victim.object, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {node}"
+        )
+        return True
+
+    async def _patch_status(self, pod: Pod, status: Object) -> None:
         try:
             async with self._calls:
-                await self._pods.patch(pod.name, patch, pod.namespace, type="strategic", subresource="status")
-        except ApiError as error:
-            if error.code != 404:
-                log.warning("condition of %s/%s: %s", pod.namespace, pod.name, error)
-        except (Unreachable, ConnectionError, TimeoutError) as error:
-            log.warning("condition of %s/%s: %s", pod.namespace, pod.name, error)
+                await self._pods.patch(
+                    pod.name, {"status": status}, pod.namespace, type="strategic", subresource="status"
+                )
+        except (ApiError, Unreachable, ConnectionError, TimeoutError) as error:
+            if not isinstance(error, ApiError) or error.code != 404:
+                log.warning("status of %s/%s: %s", pod.namespace, pod.name, error)
+
+    async def _set_condition(self, pod: Pod, reason: str, message: str) -> None:
+        """PodScheduled=False on the pod, and its nominated node, if it does not say so already."""
+        patch = condition_patch(pod.object, reason, message, pod.nominated, self._clock.time())
+        if patch is not None:
+            await self._patch_status(pod, patch)
 
     def _set_gauges(self) -> None:
         for place, size in self.queue.sizes().items():
@@ -242,9 +331,11 @@ class Scheduler:
 class Refused(Exception):
     """No node for a pod: the message for its condition, the plugins to wait for, the node that preemption clears."""
 
-    def __init__(self, message: str, plugins: frozenset[str], nominated: str = "") -> None:
+    def __init__(
+        self, message: str, plugins: frozenset[str] = frozenset(), preemption: Outcome = Outcome(None)
+    ) -> None:
         super().__init__(message)
-        self.message, self.plugins, self.nominated = message, plugins, nominated
+        self.message, self.plugins, self.preemption = message, plugins, preemption
 
 
 def condition_patch(pod: Object, reason: str, message: str, nominated: str, now: float) -> Object | None:
@@ -262,10 +353,15 @@ def condition_patch(pod: Object, reason: str, message: str, nominated: str, now:
         patch["conditions"] = [
             {**wanted, "lastProbeTime": None, "lastTransitionTime": old["lastTransitionTime"] if same else stamp}
         ]
-    if nominated and status.get("nominatedNodeName") != nominated:
-        patch["nominatedNodeName"] = nominated
-    return {"status": patch} if patch else None
+    if (status.get("nominatedNodeName") or "") != nominated:
+        patch["nominatedNodeName"] = nominated or None
+    return patch or None
 
 
 def _count_incoming(place: str, event: str) -> None:
     metrics.INCOMING.labels(place, event).inc()
+
+
+async def run_scheduler(client: Client, *, clock: Clock = REAL, profiles: tuple[Profile, ...] = ()) -> None:
+    """A whole scheduler in the caller's loop, until cancelled."""
+    await Scheduler(client, profiles, clock=clock).run()

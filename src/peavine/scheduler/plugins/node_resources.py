@@ -30,7 +30,7 @@ class NodeResourcesFit(Plugin):
             for name, amount in template.requests.items()
             if name not in ignored and name.partition("/")[0] not in groups
         }
-        return _Fit(context, wanted)
+        return Fit(context, wanted, template.priority)
 
     def rating(self, context: Context, template: Template) -> Rating | None:
         strategy = self.args.get("scoringStrategy") or {}
@@ -46,27 +46,36 @@ class NodeResourcesFit(Plugin):
             return True
         nodes = context.cluster.nodes
         row = nodes.row_of.get(new["metadata"]["name"])
-        return row is None or bool(_Fit(context, template.requests).ok(np.array([row]))[0])
+        return row is None or bool(Fit(context, template.requests, template.priority).ok(np.array([row]))[0])
 
 
-class _Fit(Check):
+class Fit(Check):
+    """Room for the requests beside what is used, and beside what is promised to pods of at least this priority."""
+
     plugin = NodeResourcesFit.name
 
-    def __init__(self, context: Context, wanted: dict[str, int]) -> None:
-        self._nodes = context.cluster.nodes
+    def __init__(self, context: Context, wanted: dict[str, int], priority: int) -> None:
+        self._cluster, self._nodes, self._priority = context.cluster, context.cluster.nodes, priority
         names = sorted(wanted, key=lambda name: (_ORDER.get(name, 3), name))
         self._wanted = [(name, self._nodes.resource(name), wanted[name]) for name in names]
 
-    def ok(self, rows: Rows = ALL) -> Mask:
-        allocatable, used = self._nodes.allocatable, self._nodes.used
+    def _used(self, rows: Rows, freed: Ints | None = None) -> Ints:
+        used = self._nodes.used[:, rows]
+        if self._cluster.nominated:
+            used = used + self._cluster.promised.of(self._priority)[:, rows]
+        return used if freed is None else used - freed[:, rows]
+
+    def ok(self, rows: Rows = ALL, freed: Ints | None = None) -> Mask:
+        """`freed` (shaped like `NodeTable.used`) is taken off what is used: what preemption might free."""
+        used, allocatable = self._used(rows, freed), self._nodes.allocatable
         pods = 3  # FIXED_RESOURCES
-        mask: Mask = used[pods, rows] < allocatable[pods, rows]
+        mask: Mask = used[pods] < allocatable[pods, rows]
         for _, n, amount in self._wanted:
-            mask &= allocatable[n, rows] - used[n, rows] >= amount
+            mask &= allocatable[n, rows] - used[n] >= amount
         return mask
 
-    def explain(self, failed: Mask) -> list[tuple[str, Mask]]:
-        allocatable, used = self._nodes.allocatable, self._nodes.used
+    def explain(self, failed: Mask, freed: Ints | None = None) -> list[tuple[str, Mask]]:
+        used, allocatable = self._used(ALL, freed), self._nodes.allocatable
         pods = self._nodes.resource_ids[PODS]
         reasons = [(REASON_PODS, failed & (used[pods] >= allocatable[pods]))]
         for name, n, amount in self._wanted:
@@ -78,6 +87,15 @@ class _Fit(Check):
         for _, n, amount in self._wanted:
             mask |= failed & (self._nodes.allocatable[n] < amount)
         return mask
+
+    def room(self, row: int, freed: Ints) -> dict[str, int]:
+        """What the row would have left of each wanted resource (and of pods) with this pod on it and `freed` off."""
+        used = self._used(np.array([row]), freed)[:, 0]
+        pods = self._nodes.resource_ids[PODS]
+        left = {PODS: int(self._nodes.allocatable[pods, row] - used[pods]) - 1}
+        for name, n, amount in self._wanted:
+            left[name] = int(self._nodes.allocatable[n, row] - used[n]) - amount
+        return left
 
 
 class _Allocation(Rating):

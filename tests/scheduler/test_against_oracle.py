@@ -1,0 +1,294 @@
+"""The array arithmetic says the same as the plain rules, on random clusters, also after random changes."""
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from peavine.scheduler.cluster import Cluster
+from peavine.scheduler.context import Context
+from peavine.scheduler.evaluation import Evaluation
+from peavine.scheduler.profiles import default_profile
+from peavine.scheduler.template import Pod, Templates
+from tests.scheduler import oracle
+
+ZONE, HOSTNAME = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+_selectors = st.one_of(
+    st.fixed_dictionaries({"matchLabels": st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2)}),
+    st.fixed_dictionaries(
+        {
+            "matchExpressions": st.lists(
+                st.one_of(
+                    st.fixed_dictionaries(
+                        {
+                            "key": st.sampled_from("ab"),
+                            "operator": st.sampled_from(["In", "NotIn"]),
+                            "values": st.lists(st.sampled_from("xyz"), min_size=1, max_size=2),
+                        }
+                    ),
+                    st.fixed_dictionaries(
+                        {"key": st.sampled_from("ab"), "operator": st.sampled_from(["Exists", "DoesNotExist"])}
+                    ),
+                ),
+                min_size=1,
+                max_size=2,
+            )
+        }
+    ),
+    st.none(),
+)
+_keys = st.sampled_from([ZONE, HOSTNAME, "rack"])
+_terms = st.fixed_dictionaries(
+    {"topologyKey": _keys, "labelSelector": _selectors},
+    optional={
+        "namespaces": st.lists(st.sampled_from(["one", "two"]), max_size=2),
+        "namespaceSelector": st.sampled_from([{}, {"matchLabels": {"team": "t"}}]),
+    },
+)
+_weighted = st.fixed_dictionaries({"weight": st.integers(1, 100), "podAffinityTerm": _terms})
+_pod_affinity = st.fixed_dictionaries(
+    {}, optional={oracle.REQUIRED: st.lists(_terms, max_size=2), oracle.PREFERRED: st.lists(_weighted, max_size=2)}
+)
+_node_terms = st.fixed_dictionaries(
+    {},
+    optional={
+        "matchExpressions": st.lists(
+            st.sampled_from(
+                [
+                    {"key": ZONE, "operator": "In", "values": ["z0", "z1"]},
+                    {"key": "rack", "operator": "DoesNotExist"},
+                    {"key": "rack", "operator": "Exists"},
+                    {"key": "size", "operator": "Gt", "values": ["3"]},
+                    {"key": "size", "operator": "Lt", "values": ["5"]},
+                    {"key": ZONE, "operator": "NotIn", "values": ["z0"]},
+                ]
+            ),
+            max_size=2,
+        ),
+        "matchFields": st.just([{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]),
+    },
+)
+_node_affinity = st.fixed_dictionaries(
+    {},
+    optional={
+        oracle.REQUIRED: st.fixed_dictionaries({"nodeSelectorTerms": st.lists(_node_terms, min_size=1, max_size=2)}),
+        oracle.PREFERRED: st.lists(
+            st.fixed_dictionaries({"weight": st.integers(1, 100), "preference": _node_terms}), max_size=2
+        ),
+    },
+)
+_constraints = st.fixed_dictionaries(
+    {
+        "maxSkew": st.integers(1, 3),
+        "topologyKey": _keys,
+        "whenUnsatisfiable": st.sampled_from(["DoNotSchedule", "ScheduleAnyway"]),
+        "labelSelector": _selectors,
+    },
+    optional={
+        "minDomains": st.integers(1, 4),
+        "nodeAffinityPolicy": st.sampled_from(["Honor", "Ignore"]),
+        "nodeTaintsPolicy": st.sampled_from(["Honor", "Ignore"]),
+    },
+)
+_taints = st.lists(
+    st.fixed_dictionaries(
+        {
+            "key": st.sampled_from("kl"),
+            "value": st.sampled_from("vw"),
+            "effect": st.sampled_from(["NoSchedule", "NoExecute", "PreferNoSchedule"]),
+        }
+    ),
+    max_size=2,
+)
+_tolerations = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {"key": st.sampled_from("kl"), "value": st.sampled_from("vw")},
+            optional={"effect": st.sampled_from(["NoSchedule", "PreferNoSchedule"])},
+        ),
+        st.fixed_dictionaries({"key": st.sampled_from("kl"), "operator": st.just("Exists")}),
+    ),
+    max_size=2,
+)
+_containers = st.fixed_dictionaries(
+    {
+        "name": st.just("c"),
+        "image": st.sampled_from(["big", "small:1", "none"]),
+        "resources": st.fixed_dictionaries(
+            {
+                "requests": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "cpu": st.sampled_from(["0", "100m", "1500m", "3"]),
+                        "memory": st.sampled_from(["64Mi", "1Gi", "5G"]),
+                        "example.com/gpu": st.sampled_from(["1", "2"]),
+                    },
+                )
+            }
+        ),
+    },
+    optional={
+        "ports": st.lists(
+            st.fixed_dictionaries(
+                {"containerPort": st.just(80), "hostPort": st.sampled_from([0, 80, 81])},
+                optional={"hostIP": st.sampled_from(["0.0.0.0", "10.0.0.1", "10.0.0.2"])},
+            ),
+            max_size=1,
+        )
+    },
+)
+
+
+@st.composite
+def _pods(draw, name):
+    spec = {"containers": draw(st.lists(_containers, min_size=1, max_size=2))}
+    meta = {
+        "name": name,
+        "namespace": draw(st.sampled_from(["one", "two"])),
+        "uid": name,
+        "labels": draw(st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2)),
+    }
+    if draw(st.booleans()):
+        spec["affinity"] = draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "podAffinity": _pod_affinity,
+                    "podAntiAffinity": _pod_affinity,
+                    "nodeAffinity": _node_affinity,
+                },
+            )
+        )
+    spec["tolerations"] = draw(_tolerations)
+    if draw(st.booleans()):
+        spec["topologySpreadConstraints"] = draw(st.lists(_constraints, max_size=2))
+    if draw(st.booleans()):
+        spec["nodeSelector"] = draw(st.dictionaries(st.just(ZONE), st.sampled_from(["z0", "z1"]), max_size=1))
+    return {"metadata": meta, "spec": spec}
+
+
+@st.composite
+def _nodes(draw, n):
+    labels = {HOSTNAME: f"n{n}"} if draw(st.integers(0, 4)) else {}
+    labels |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                ZONE: st.sampled_from(["z0", "z1", "z2"]),
+                "rack": st.sampled_from(["r0", "r1"]),
+                "size": st.sampled_from(["2", "4", "large"]),
+            },
+        )
+    )
+    allocatable = draw(
+        st.fixed_dictionaries(
+            {"pods": st.sampled_from(["2", "110"])},
+            optional={
+                "cpu": st.sampled_from(["2", "4"]),
+                "memory": st.sampled_from(["4Gi", "16Gi"]),
+                "example.com/gpu": st.just("2"),
+            },
+        )
+    )
+    images = draw(
+        st.lists(
+            st.sampled_from(
+                [{"names": ["big:latest"], "sizeBytes": 900 << 20}, {"names": ["small:1"], "sizeBytes": 90 << 20}]
+            ),
+            unique_by=lambda i: i["names"][0],
+        )
+    )
+    return {
+        "metadata": {"name": f"n{n}", "labels": labels},
+        "spec": {"taints": draw(_taints), "unschedulable": draw(st.integers(0, 5)) == 0},
+        "status": {"allocatable": allocatable, "images": images},
+    }
+
+
+_NAMESPACES = {"one": {"team": "t"}, "two": {}}
+
+
+def _compare(evaluation, cluster, pod, state):
+    names = cluster.nodes.names
+    verdicts = {n["metadata"]["name"]: oracle.verdict(pod, n, state) for n in state.nodes}
+    feasible = evaluation.feasible()
+    assert {names[row] for row in np.flatnonzero(feasible)} == {name for name, why in verdicts.items() if not why}
+    if not feasible.any():
+        assert evaluation.reasons().counts == Counter(why for all_why in verdicts.values() for why in all_why)
+        return
+    fitting = [n for n in state.nodes if not verdicts[n["metadata"]["name"]]]
+    want, got = oracle.scores(pod, fitting, state), evaluation.totals(feasible)
+    # A plugin that rates all nodes alike may say so by any number: the differences count.
+    best = max(want.values())
+    assert {n: v - best for n, v in want.items()} == {
+        names[row]: int(got[row] - got[feasible].max()) for row in np.flatnonzero(feasible)
+    }
+    rows, number = evaluation.best()
+    assert number == len(fitting) and {names[row] for row in rows} == {n for n, v in want.items() if v == best}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_filters_scores_and_reasons_are_those_of_the_plain_rules(data):
+    state = oracle.State([data.draw(_nodes(n)) for n in range(data.draw(st.integers(1, 5)))], [], _NAMESPACES)
+    templates, cluster = Templates(), Cluster()
+    for name, labels in _NAMESPACES.items():
+        cluster.set_namespace(name, labels)
+    for node in state.nodes:
+        cluster.set_node(node)
+    node_names = st.sampled_from([n["metadata"]["name"] for n in state.nodes])
+    pod = data.draw(_pods("incoming"))
+    template = Pod(pod, templates).template
+    evaluation = Evaluation(Context(cluster), default_profile(), template)
+    for turn in range(data.draw(st.integers(1, 6))):
+        change = data.draw(st.sampled_from(["add", "add", "add", "remove", "delete", "node"]))
+        if change == "add":
+            # Sometimes one more of the pod's own kind: the case that is cached hardest.
+            other = data.draw(st.one_of(_pods(f"p{turn}"), st.just({**pod, "metadata": {**pod["metadata"]}})))
+            other = {"metadata": {**other["metadata"], "name": f"p{turn}"}, "spec": dict(other["spec"])}
+            other["spec"]["nodeName"] = data.draw(node_names)
+            state.pods.append(other)
+            cluster.add_pod(Pod(other, templates))
+        elif change == "remove" and state.pods:
+            gone = state.pods.pop(data.draw(st.integers(0, len(state.pods) - 1)))
+            cluster.remove_pod((gone["metadata"]["namespace"], gone["metadata"]["name"]))
+        elif change == "delete" and state.pods:
+            one = state.pods[data.draw(st.integers(0, len(state.pods) - 1))]
+            one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            cluster.add_pod(Pod(one, templates))
+        elif change == "node":
+            n = data.draw(st.integers(0, len(state.nodes) - 1))
+            state.nodes[n] = data.draw(_nodes(n))
+            cluster.set_node(state.nodes[n])
+        _compare(evaluation, cluster, pod, state)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_what_is_tried_out_and_taken_back_leaves_no_trace(data):
+    state = oracle.State([data.draw(_nodes(n)) for n in range(3)], [], _NAMESPACES)
+    templates, cluster = Templates(), Cluster()
+    for node in state.nodes:
+        cluster.set_node(node)
+    pods = []
+    for n in range(data.draw(st.integers(1, 5))):
+        obj = data.draw(_pods(f"p{n}"))
+        obj["spec"]["nodeName"] = data.draw(st.sampled_from(["n0", "n1", "n2"]))
+        state.pods.append(obj)
+        pods.append(Pod(obj, templates))
+        cluster.add_pod(pods[-1])
+    pod = data.draw(_pods("incoming"))
+    evaluation = Evaluation(Context(cluster), default_profile(), Pod(pod, templates).template)
+    evaluation.feasible()
+    lifted = data.draw(st.lists(st.sampled_from(pods), unique_by=id))
+    with cluster.tentative():
+        for other in lifted:
+            cluster.lift(other, cluster.nodes.row_of[other.node])
+        without = oracle.State(state.nodes, [p.object for p in pods if p not in lifted], state.namespaces)
+        for node in state.nodes:
+            fits = evaluation.fits(cluster.nodes.row_of[node["metadata"]["name"]])
+            assert fits == (not oracle.verdict(pod, node, without))
+        for other in lifted:
+            cluster.put_back(other, cluster.nodes.row_of[other.node])
+    _compare(evaluation, cluster, pod, state)

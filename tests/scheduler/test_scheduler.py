@@ -1,0 +1,170 @@
+"""The loop, against an API server in the process."""
+
+import asyncio
+import contextlib
+
+from peavine.base.lifetimes import scope
+from peavine.machinery.errors import ApiError
+from peavine.scheduler.scheduler import Scheduler
+from tests.scheduler.fake_api import FakeApi
+from tests.scheduler.objects import node, pod
+
+
+@contextlib.asynccontextmanager
+async def running(*nodes, api=None):
+    api = api or FakeApi()
+    for one in nodes:
+        api.put("nodes", one)
+    async with scope() as tasks:
+        scheduler = Scheduler(api)
+        tasks.start(scheduler.run())
+        yield api, scheduler
+
+
+def _condition(api, name):
+    status = api.get("pods", name, "default").get("status") or {}
+    return next((c for c in status.get("conditions") or [] if c["type"] == "PodScheduled"), {})
+
+
+def test_pods_are_bound_and_an_event_says_where():
+    async def main():
+        async with running(node("one")) as (api, _):
+            for n in range(5):
+                api.put("pods", pod(f"p{n}", cpu="500m"))
+            await api.until(lambda: len(api.bound()) == 5 and len(api.events) == 5)
+            event = api.events[0]
+            assert (event["type"], event["reason"], event["source"]) == (
+                "Normal",
+                "Scheduled",
+                {"component": "default-scheduler"},
+            )
+            assert event["message"] == f"Successfully assigned default/{event['involvedObject']['name']} to one"
+
+    asyncio.run(main())
+
+
+def test_a_pod_that_fits_nowhere_says_why_and_is_placed_once_it_fits():
+    async def main():
+        tainted = node("two", taints=[{"key": "k", "value": "v", "effect": "NoSchedule"}])
+        async with running(node("one", cpu="1"), tainted) as (api, _):
+            api.put("pods", pod("small", cpu="600m"))
+            await api.until(api.bound)
+            api.put("pods", pod("large", cpu="600m"))
+            await api.until(lambda: _condition(api, "large"))
+            condition = _condition(api, "large")
+            assert (condition["status"], condition["reason"]) == ("False", "Unschedulable")
+            assert condition["message"] == (
+                "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s). no new claims to "
+                "deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
+                "1 Preemption is not helpful for scheduling."
+            )
+            await api.until(lambda: any(e["reason"] == "FailedScheduling" for e in api.events))
+            assert {e["message"] for e in api.events if e["reason"] == "FailedScheduling"} == {condition["message"]}
+            api.remove("pods", "small", "default")
+            await api.until(lambda: "large" in api.bound())
+
+    asyncio.run(main())
+
+
+def test_without_nodes_the_message_is_upstreams():
+    async def main():
+        async with running() as (api, _):
+            api.put("pods", pod("a"))
+            await api.until(lambda: _condition(api, "a"))
+            assert _condition(api, "a")["message"] == "no nodes available to schedule pods"
+            api.put("nodes", node("one"))
+            await api.until(api.bound)
+
+    asyncio.run(main())
+
+
+def test_a_failed_binding_gives_the_room_back_and_is_tried_again():
+    async def main():
+        async with running(node("one", cpu="1")) as (api, scheduler):
+            failures = iter([ApiError(500, "InternalError", "boom")])
+            api.refuse = lambda verb, plural, name: next(failures, None) if verb == "binding" else None
+            scheduler.queue._backoff = 0.01
+            api.put("pods", pod("a", cpu="800m"))
+            await api.until(api.bound)
+            assert [c for c in api.calls if c[0] == "binding"] == [("binding", "pods", "a")] * 2
+            await api.until(lambda: any("binding rejected: boom" in e["message"] for e in api.events))
+
+    asyncio.run(main())
+
+
+def test_a_pod_that_goes_while_it_is_bound_leaves_nothing_behind():
+    async def main():
+        async with running(node("one", cpu="1")) as (api, scheduler):
+            api.refuse = lambda verb, plural, name: (
+                api.remove("pods", "a", "default") if verb == "binding" and name == "a" else None
+            )
+            api.put("pods", pod("a", cpu="800m"))
+            await api.until(lambda: not api.objects["pods"] and not scheduler.cluster.pods)
+            api.put("pods", pod("b", cpu="800m"))
+            await api.until(lambda: api.bound() == {"b": "one"})
+
+    asyncio.run(main())
+
+
+def test_a_new_scheduler_counts_what_the_old_one_bound():
+    async def main():
+        api = FakeApi()
+        async with running(node("one", cpu="1"), api=api):
+            api.put("pods", pod("a", cpu="800m"))
+            await api.until(api.bound)
+        async with running(api=api):
+            api.put("pods", pod("b", cpu="800m"))
+            await api.until(lambda: _condition(api, "b"))
+            assert api.bound() == {"a": "one"}
+
+    asyncio.run(main())
+
+
+def test_a_more_important_pod_takes_the_place_of_a_less_important_one():
+    async def main():
+        async with running(node("one", cpu="1")) as (api, _):
+            api.put("pods", pod("low", cpu="800m"))
+            await api.until(api.bound)
+            api.put("pods", pod("high", cpu="800m", priority=100))
+            await api.until(lambda: api.bound() == {"high": "one"})
+            marked = next(c for c in api.calls if c == ("patch", "pods", "low"))
+            assert api.calls.index(marked) < api.calls.index(("delete", "pods", "low"))
+            assert api.get("pods", "high", "default")["status"]["nominatedNodeName"] == "one"
+            await api.until(lambda: any(e["reason"] == "Preempted" for e in api.events))
+            preempted = next(e for e in api.events if e["reason"] == "Preempted")
+            assert preempted["message"] == "Preempted by pod uid-high on node one"
+
+    asyncio.run(main())
+
+
+def test_pods_of_other_schedulers_and_gated_pods_are_left_alone():
+    async def main():
+        async with running(node("one")) as (api, _):
+            api.put("pods", pod("theirs", schedulerName="another"))
+            api.put("pods", pod("gated", schedulingGates=[{"name": "g"}]))
+            api.put("pods", pod("ours"))
+            await api.until(api.bound)
+            assert api.bound() == {"ours": "one"}
+            api.put("pods", pod("gated"))
+            await api.until(lambda: len(api.bound()) == 2)
+
+    asyncio.run(main())
+
+
+def test_a_daemon_sets_pod_goes_to_the_one_node_it_names_or_says_why_not():
+    async def main():
+        def daemon(name, on):
+            term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [on]}]}
+            affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+            return pod(name, cpu="1", affinity={"nodeAffinity": affinity})
+
+        async with running(node("one"), node("two"), node("full", cpu="100m")) as (api, _):
+            for name in ("two", "one", "full"):
+                api.put("pods", daemon(f"d-{name}", name))
+            await api.until(lambda: len(api.bound()) == 2 and _condition(api, "d-full"))
+            assert api.bound() == {"d-one": "one", "d-two": "two"}
+            assert _condition(api, "d-full")["message"].startswith(
+                "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. "
+            )
+
+    asyncio.run(main())
