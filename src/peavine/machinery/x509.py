@@ -88,6 +88,15 @@ def read_pem(text: str | bytes) -> Certificate:
     return read_certificate(blocks[0])
 
 
+def read_request_subject(der: bytes) -> tuple[tuple[str, str], ...]:
+    """The subject of a certificate signing request (PKCS#10), as pairs. Raises MalformedCertificate."""
+    try:
+        ((_, whole), *_rest) = _children(der)
+        return _name(_children(_children(whole)[0][1])[1][1])
+    except (IndexError, ValueError, UnicodeDecodeError) as error:
+        raise MalformedCertificate(f"malformed certificate request: {error}") from error
+
+
 def _element(data: bytes, at: int) -> tuple[int, int, int]:
     """Tag, start and end of the content of the element at `at`."""
     tag, length = data[at], data[at + 1]

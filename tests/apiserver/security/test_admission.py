@@ -355,6 +355,8 @@ def test_services_claims_and_any_kind_are_counted(objects, chain):
         "count/deployments.apps": "1",
         "fast.storageclass.storage.k8s.io/requests.storage": "3Gi",
     }
+    objects.put("storage.k8s.io", "storageclasses", {"metadata": {"name": "fast"}, "allowVolumeExpansion": True})
+    claim["status"] = {"phase": "Bound"}
     grown = copy.deepcopy(claim)
     grown["spec"]["resources"]["requests"]["storage"] = "5Gi"
     assert (
@@ -457,3 +459,134 @@ def test_plugins_are_chosen_by_name_and_unknown_names_are_errors(objects):
     assert "serviceAccountName" not in run(chain, review(pod()))["spec"]
     with pytest.raises(ValueError, match="unknown admission plugins: Nonsense"):
         build_chain(objects, objects, enabled=["Nonsense"])
+
+
+def test_claims_get_the_newest_default_class_and_a_finalizer(objects, chain):
+    group, annotation = "storage.k8s.io", {"storageclass.kubernetes.io/is-default-class": "true"}
+    for name, stamp in (("old", "2020-01-01T00:00:00Z"), ("new", "2024-01-01T00:00:00Z")):
+        metadata = {"name": name, "annotations": annotation, "creationTimestamp": stamp}
+        objects.put(group, "storageclasses", {"metadata": metadata})
+    made = run(chain, review({"metadata": {"name": "c"}, "spec": {}}, "persistentvolumeclaims"))
+    assert made["spec"]["storageClassName"] == "new"
+    assert made["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    made = run(chain, review({"metadata": {"name": "c"}, "spec": {"storageClassName": ""}}, "persistentvolumeclaims"))
+    assert made["spec"]["storageClassName"] == ""
+
+
+def test_claims_grow_only_when_bound_and_their_class_allows_it(objects, chain):
+    def claim(size, phase="Bound"):
+        spec = {"storageClassName": "fixed", "resources": {"requests": {"storage": size}}}
+        return {"metadata": {"name": "c"}, "spec": spec, "status": {"phase": phase}}
+
+    def grow(phase="Bound"):
+        req = review(claim("2Gi"), "persistentvolumeclaims", operation="UPDATE", old=claim("1Gi", phase))
+        return refusal(chain, req).message
+
+    assert "Only bound persistent volume claims can be expanded" in grow("Pending")
+    assert "the storageclass that provisions the pvc must support resize" in grow()
+
+
+def test_a_runtime_class_brings_overhead_and_scheduling(objects, chain):
+    objects.put(
+        "node.k8s.io",
+        "runtimeclasses",
+        {
+            "metadata": {"name": "kata"},
+            "overhead": {"podFixed": {"cpu": "250m"}},
+            "scheduling": {"nodeSelector": {"kata": "yes"}, "tolerations": [{"key": "kata"}]},
+        },
+    )
+    spec = run(chain, review(pod(runtimeClassName="kata")))["spec"]
+    assert spec["overhead"] == {"cpu": "250m"} and spec["nodeSelector"] == {"kata": "yes"}
+    assert {"key": "kata"} in spec["tolerations"]
+    assert 'RuntimeClass "none" not found' in refusal(chain, review(pod(runtimeClassName="none"))).message
+    assert "Pod Overhead set without" in refusal(chain, review(pod(overhead={"cpu": "1"}))).message
+    assert "conflict" in refusal(chain, review(pod(runtimeClassName="kata", nodeSelector={"kata": "no"}))).message
+
+
+def test_services_take_no_external_addresses(chain):
+    """CVE-2020-8554."""
+    service = {"metadata": {"name": "s"}, "spec": {"externalIPs": ["1.2.3.4"]}}
+    assert refusal(chain, review(service, "services")).message.endswith(
+        "Use of external IPs is denied by admission control"
+    )
+    run(chain, review(service, "services", operation="UPDATE", old=service))
+
+
+def test_an_ingress_gets_the_default_class(objects, chain):
+    objects.put(
+        "networking.k8s.io",
+        "ingressclasses",
+        {"metadata": {"name": "main", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}},
+    )
+    made = run(chain, review({"metadata": {"name": "i"}, "spec": {}}, "ingresses", "networking.k8s.io"))
+    assert made["spec"]["ingressClassName"] == "main"
+
+
+def csr_pem(common_name, *organizations):
+    import base64
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    names = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, o) for o in organizations]
+    names.append(x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name))
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names)).sign(key, hashes.SHA256())
+    return base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def signing(signer, request=""):
+    return {"metadata": {"name": "r"}, "spec": {"signerName": signer, "request": request}}
+
+
+def test_certificates_are_asked_approved_and_signed_by_who_may(objects, chain):
+    group, resource = "certificates.k8s.io", "certificatesigningrequests"
+    client, kubelet = "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet"
+    asked = signing(client, csr_pem("eve", "system:masters"))
+    assert "system:masters group is not allowed" in refusal(chain, review(asked, resource, group, namespace="")).message
+    run(chain, review(signing(client, csr_pem("jane", "dev")), resource, group, namespace=""))
+    approve = {"operation": "UPDATE", "old": asked, "subresource": "approval", "namespace": ""}
+    assert "not permitted to approve" in refusal(chain, review(asked, resource, group, **approve)).message
+    signed = {**asked, "status": {"certificate": "x"}}
+    sign = {"operation": "UPDATE", "old": asked, "subresource": "status", "namespace": ""}
+    assert "not permitted to sign" in refusal(chain, review(signed, resource, group, **sign)).message
+    own, other = (signing(kubelet, csr_pem(f"system:node:{n}", "system:nodes")) for n in ("one", "two"))
+    run(chain, review(own, resource, group, user=NODE, namespace=""))
+    assert (
+        "can only create a node CSR with CN=system:node:one"
+        in refusal(chain, review(other, resource, group, user=NODE, namespace="")).message
+    )
+
+
+def test_images_are_always_pulled_where_that_is_asked(objects):
+    chain = build_chain(objects, objects, enabled=["AlwaysPullImages"])
+    made = run(chain, review(pod(containers=[{"name": "c", "image": "i", "imagePullPolicy": "Never"}])))
+    assert made["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+
+
+def test_events_beyond_the_rate_are_refused(objects):
+    from peavine.base.clock import SimulatedClock
+
+    clock = SimulatedClock()
+    config = {"EventRateLimit": {"limits": [{"type": "Namespace", "qps": 1, "burst": 2}]}}
+    chain = build_chain(objects, objects, enabled=["EventRateLimit"], config=config, clock=clock)
+    event = {"metadata": {"name": "e"}}
+    for _ in range(2):
+        run(chain, review(event, "events"))
+    assert refusal(chain, review(event, "events")).code == 429
+    run(chain, review(event, "events", namespace="default"))
+    asyncio.run(clock.advance(1))
+    run(chain, review(event, "events"))
+
+
+def test_roles_are_held_to_what_their_writer_holds(chain):
+    role = {
+        "metadata": {"name": "r", "namespace": "team"},
+        "rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+    }
+    assert (
+        "attempting to grant RBAC permissions not currently held"
+        in refusal(chain, review(role, "roles", "rbac.authorization.k8s.io")).message
+    )

@@ -31,8 +31,23 @@ PLUGINS: dict[str, tuple[str, bool]] = {
     "ServiceAccount": ("service_account", True),
     "NodeRestriction": ("node_restriction", True),
     "TaintNodesByCondition": ("node_taints", True),
+    "AlwaysPullImages": ("pod_rules", False),
+    "PodSecurity": ("podsecurity", True),
     "Priority": ("priority", True),
     "DefaultTolerationSeconds": ("tolerations", True),
+    "EventRateLimit": ("event_rate", False),
+    "DefaultStorageClass": ("storage", True),
+    "StorageObjectInUseProtection": ("storage", True),
+    "OwnerReferencesPermissionEnforcement": ("pod_rules", False),
+    "PersistentVolumeClaimResize": ("storage", True),
+    "RuntimeClass": ("runtime_class", True),
+    "CertificateApproval": ("certificates", True),
+    "CertificateSigning": ("certificates", True),
+    "ClusterTrustBundleAttest": ("certificates", True),
+    "CertificateSubjectRestriction": ("certificates", True),
+    "DefaultIngressClass": ("ingress_class", True),
+    "DenyServiceExternalIPs": ("pod_rules", True),  # the CIS benchmark's choice; upstream leaves it off
+    "PodTopologyLabels": ("pod_rules", True),
     "ResourceQuota": ("quota", True),
 }
 

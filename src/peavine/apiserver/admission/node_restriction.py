@@ -10,6 +10,7 @@ from peavine.apiserver.admission.refusals import forbidden
 from peavine.apiserver.admission.request import CREATE, DELETE, UPDATE, AdmissionRequest, Plugin
 from peavine.apiserver.authorization.attributes import Attributes, decide
 from peavine.apiserver.authorization.node import LEASE_NAMESPACE, MIRROR_ANNOTATION, node_name, pod_references
+from peavine.machinery.x509 import COMMON_NAME, pem_blocks, read_request_subject
 
 _ALLOWED_LABELS = frozenset(
     (
@@ -246,14 +247,11 @@ class NodeRestriction(Plugin):
         spec = (req.obj or {}).get("spec") or {}
         if req.operation != CREATE or req.subresource or spec.get("signerName") not in _NODE_SIGNERS:
             return
-        from cryptography import x509
-        from cryptography.x509.oid import NameOID
-
         try:
-            request = x509.load_pem_x509_csr(base64.b64decode(spec.get("request") or ""))
+            (request,) = pem_blocks(base64.b64decode(spec.get("request") or ""), "CERTIFICATE REQUEST")
+            names = [value for oid, value in read_request_subject(request) if oid == COMMON_NAME]
         except ValueError as error:
             raise forbidden(req, f"unable to parse csr: {error}") from None
-        names = [str(a.value) for a in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         if names != [req.user.name]:
             raise forbidden(req, f"can only create a node CSR with CN={req.user.name}")
 
