@@ -95,9 +95,10 @@ class Reporter:
                     return
 
     async def _write_once(self) -> bool:
-        """True if something was written: there may be something newer by now."""
-        assert self._wanted is not None
-        patch = status_patch(self._known, self._wanted)
+        """True if there is something newer by now than what was written."""
+        wanted = self._wanted
+        assert wanted is not None
+        patch = status_patch(self._known, wanted)
         if patch is None:
             return False
         meta = self._worker.pod["metadata"]
@@ -114,7 +115,8 @@ class Reporter:
         if answer["metadata"].get("uid") == meta["uid"] and _version(answer) >= _version(self._known):
             self._known = answer
         kubelet.status_written(self._worker, answer)
-        return True
+        # Only a newer state is written again: a difference that the server does not take is no reason to insist.
+        return self._wanted is not wanted
 
 
 def _version(pod: Object) -> int:

@@ -422,7 +422,12 @@ def status_patch(pod: Object, wanted: Object) -> Object | None:
     patch: Object = {}
     for key, value in wanted.items():
         if key == "conditions":
-            changed = [c for c in value if _differs(condition(pod, c["type"]), c)]
+            # A merge keeps what a patch leaves out: what a condition no longer says has to be named.
+            changed = [
+                {**{k: None for k in ("reason", "message") if k in (before or {}) and k not in c}, **c}
+                for c in value
+                if _differs(before := condition(pod, c["type"]), c)
+            ]
             if changed:
                 patch["conditions"] = changed
         elif not _same(old.get(key), value):
