@@ -186,9 +186,9 @@ class Connection(asyncio.Protocol):
         )
         version = parser.get_http_version()
         info.notes["http_version"] = version
-        if version == "1.1" and "host" not in headers:
+        if version not in ("1.0", "1.1") or (version == "1.1" and "host" not in headers):
             self._refuse(400)
-            raise ValueError("no Host header")
+            raise ValueError("no HTTP/1.x request with a Host header")
         self.deadline = self.server.now() + self.server.limits.body_seconds
         upgrade = parser.should_upgrade() and info.method in ("GET", "POST", "HEAD") and "upgrade" in headers
         exchange = Exchange(self, info, parser.should_keep_alive() or upgrade, upgrade)

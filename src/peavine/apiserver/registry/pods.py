@@ -152,10 +152,7 @@ async def _spend(registry: Registry, request: WriteRequest, budget: Object, pod:
         status = live.setdefault("status", {})
         generation = live["metadata"].get("generation") or 0
         if (status.get("observedGeneration") or 0) < generation:
-            error = errors.too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
-            words = f"The disruption budget {name} is still being processed by the server."
-            error.details["causes"] = [{"reason": "DisruptionBudget", "message": words}]
-            raise error
+            raise _refused(f"The disruption budget {name} is still being processed by the server.", 10)
         allowed = status.get("disruptionsAllowed") or 0
         if allowed < 0:
             raise errors.forbidden("poddisruptionbudgets", name, "pdb disruptions allowed is negative", "policy")
@@ -163,15 +160,22 @@ async def _spend(registry: Registry, request: WriteRequest, budget: Object, pod:
             words = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
             raise errors.forbidden("poddisruptionbudgets", name, words, "policy")
         if allowed == 0:
-            error = errors.too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
             words = (
                 f"The disruption budget {name} needs {status.get('desiredHealthy') or 0} healthy pods and has "
                 f"{status.get('currentHealthy') or 0} currently"
             )
-            error.details["causes"] = [{"reason": "DisruptionBudget", "message": words}]
-            raise error
+            raise _refused(words, 0)
         status["disruptionsAllowed"] = allowed - 1
         status.setdefault("disruptedPods", {})[pod["metadata"]["name"]] = now(registry.clock.time())
         return live
 
     await modify(registry, inner, change)
+
+
+def _refused(why: str, retry_after_seconds: int) -> errors.ApiError:
+    details: Object = {"causes": [{"reason": "DisruptionBudget", "message": why}]}
+    if retry_after_seconds:
+        details["retryAfterSeconds"] = retry_after_seconds
+    words = "Cannot evict pod as it would violate the pod's disruption budget."
+    headers = {"Retry-After": str(retry_after_seconds)} if retry_after_seconds else {}
+    return errors.ApiError(429, "TooManyRequests", words, details=details, headers=headers)

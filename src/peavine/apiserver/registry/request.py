@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,15 @@ class WriteRequest:
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
     admit: bool = True  # False for what the server itself does
-    # The kind of the object that admission sees, where it is not the parent's (Scale, Binding, Eviction, ...).
+    # The kind of the object that admission sees, where it is not the parent's (Scale, Binding, Eviction, ...), and how
+    # it is made from the parent.
     object_gvk: GVK | None = None
+    view: Callable[[Object], Object] | None = None
+
+    @property
+    def strategy(self) -> str:
+        """The subresource whose rules of preparation and validation hold: scale goes by the object's own."""
+        return "" if self.subresource == "scale" else self.subresource
 
     def admission(self, operation: str, obj: Object | None, old: Object | None) -> AdmissionRequest:
         kind = self.kind

@@ -115,6 +115,7 @@ async def _change(registry: Registry, request: WriteRequest, change: Any) -> Obj
         _set(live, kind.scale.spec_replicas, replicas)  # type: ignore[union-attr]
         return live
 
+    request.view = lambda obj: scale_of(kind, obj)
     # The parent is validated and counted as by an update of its spec; managed fields say that it came through scale.
     result, _ = await modify(registry, request, on_parent)
     obj = result if isinstance(result, dict) else registry.object(kind, result)

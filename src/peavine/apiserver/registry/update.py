@@ -119,18 +119,19 @@ async def _replace(
     if not tracked:
         new = track(registry, request, old, new)
 
-    review = request.admission(UPDATE, new, old)
+    view = request.view
+    review = request.admission(UPDATE, view(new) if view else new, view(old) if view else old)
     chain = registry.chain
     try:
         if request.admit:
             await chain.admit(review)
-            new = review.obj or new
+            new = review.obj or new if view is None else new
             if not tracked:
                 new = track(registry, request, old, new)
         new = kind.to_storage(new)
-        hub.prepare_update(new, old_hub, request.subresource)
+        hub.prepare_update(new, old_hub, request.strategy)
         # What was allowed when it was stored is compared as it is stored.
-        problems = hub.validate_update(new, old_hub, request.subresource)
+        problems = hub.validate_update(new, old_hub, request.strategy)
         if problems:
             raise errors.invalid(hub.kind, request.name, problems, hub.group)
         for text in hub.warnings(new, old_hub):
