@@ -49,7 +49,7 @@ class FieldError:
     def body(self) -> str:
         """The message without the path."""
         words = _FIELD_TYPES[self.type][1]
-        if self.type not in ("Required", "Forbidden", "TooLong", "Internal", "TooMany"):
+        if self.type not in ("Required", "Forbidden", "TooLong", "Internal"):
             words += ": " + _shown(self.value)
         return f"{words}: {self.detail}" if self.detail else words
 
