@@ -34,6 +34,10 @@ class Enforcer:
         """Bring `desired` into force; how many elements were sent. Raises OSError; the next call then compares anew."""
         wanted = {e: goto(target[0]) if target else b"" for e, target in desired.elements.items()}
         if self._held is None:
+            if not desired.chains and not self._table.intact():
+                # No policy, no table: packets pass nothing of ours.
+                cleanup()
+                return 0
             self._table.open()
             own = [c for c in self._table.chains if c.startswith(("ingress-", "egress-"))]
             self._sets = dict.fromkeys(self._table.set_names(), "")

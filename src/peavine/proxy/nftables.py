@@ -58,8 +58,8 @@ class Rendered:
 class NftablesBackend:
     name = "nftables"
 
-    def __init__(self, settings: Settings) -> None:
-        self._families = {ipv6: _Family(settings, ipv6) for ipv6 in settings.families}
+    def __init__(self, settings: Settings, table: str = TABLE) -> None:
+        self._families = {ipv6: _Family(settings, ipv6, table) for ipv6 in settings.families}
 
     def start(self, desired: Iterable[ServicePort]) -> None:
         ports = list(desired)
@@ -88,11 +88,11 @@ def cleanup() -> None:
 
 
 class _Family:
-    def __init__(self, settings: Settings, ipv6: bool) -> None:
-        self._renderer = Renderer(settings, ipv6)
+    def __init__(self, settings: Settings, ipv6: bool, table: str) -> None:
+        self._renderer = Renderer(settings, ipv6, table)
         self._table = ManagedTable(
             self._renderer.family,
-            TABLE,
+            table,
             self._renderer.skeleton(),
             (*MAPS, *SETS),
             {"sources": self._renderer.source_key_bytes},
@@ -160,8 +160,9 @@ class _Family:
 class Renderer:
     """Service ports to elements and chains of one family. Pure."""
 
-    def __init__(self, settings: Settings, ipv6: bool) -> None:
+    def __init__(self, settings: Settings, ipv6: bool, table: str = TABLE) -> None:
         self.family = "ip6" if ipv6 else "ip"
+        self._table = table
         self._ipv6 = ipv6
         self._settings = settings
         self._pods = settings.of_family(settings.cluster_cidrs, ipv6)
@@ -171,7 +172,7 @@ class Renderer:
 
     def skeleton(self) -> str:
         """The table without any Service: hooks, maps, sets."""
-        family, where = self.family, f"{self.family} {TABLE}"
+        family, where = self.family, f"{self.family} {self._table}"
         key = f"{family} daddr . meta l4proto . th dport"
         port_key = "meta l4proto . th dport"
         # Not `th dport`, which nft 1.0.6 takes for a conflict with the rule's protocols once the map is in the kernel.
@@ -295,7 +296,7 @@ class Renderer:
 
     def _write(self, rendered: Rendered, name: str, rules: list[str]) -> str:
         if name not in rendered.chains:
-            where = f"{self.family} {TABLE} {name}"
+            where = f"{self.family} {self._table} {name}"
             rendered.chains[name] = f"add chain {where}\n" + "".join(f"add rule {where} {rule}\n" for rule in rules)
         return name
 
@@ -333,7 +334,7 @@ class Renderer:
     def _affinity(self, rendered: Rendered, port: ServicePort, endpoints: tuple[Endpoint, ...]) -> str:
         """A chain that sends a known client to its endpoint and a new one to any. Its name says what it holds, so a
         change makes a new chain; an endpoint's set of clients lives as long as the endpoint."""
-        where = f"{self.family} {TABLE}"
+        where = f"{self.family} {self._table}"
         sticky = []
         for endpoint in endpoints:
             target = f"{_bracketed(endpoint.address)}:{endpoint.port}"
