@@ -68,6 +68,28 @@ def default(obj: Object) -> None:
     default_template(spec.get("template"))
 
 
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
+
+def prepare_create(obj: Object) -> None:
+    meta = obj.setdefault("metadata", {})
+    generation = max(1, _template_generation(obj))
+    meta["annotations"] = {**(meta.get("annotations") or {}), TEMPLATE_GENERATION: str(generation)}
+
+
+def prepare_update(new: Object, old: Object) -> None:
+    """Upstream still counts changes of the template, for clients of long ago."""
+    meta = new.setdefault("metadata", {})
+    changed = ((new.get("spec") or {}).get("template")) != ((old.get("spec") or {}).get("template"))
+    generation = _template_generation(old) + (1 if changed else 0)
+    meta["annotations"] = {**(meta.get("annotations") or {}), TEMPLATE_GENERATION: str(generation)}
+
+
+def _template_generation(obj: Object) -> int:
+    text = ((obj.get("metadata") or {}).get("annotations") or {}).get(TEMPLATE_GENERATION) or "0"
+    return int(text) if text.isdigit() else 0
+
+
 def validate_create(obj: Object) -> list[FieldError]:
     from peavine.api.apps import workload
     from peavine.api.core.podspec_validation import validate_pod_template

@@ -122,6 +122,7 @@ def prepare_create(obj: Object) -> None:
         return
     template = spec.setdefault("template", {})
     labels = template.setdefault("metadata", {}).setdefault("labels", {})
+    alike = (meta.get("labels") or {}) in ({}, dict(labels))
     for key, value in (
         (OLD_JOB_NAME, meta.get("name") or ""),
         (JOB_NAME, meta.get("name") or ""),
@@ -131,6 +132,8 @@ def prepare_create(obj: Object) -> None:
         if key in labels and labels[key] != value:
             continue  # validation reports it
         labels[key] = value
+    if alike:
+        meta["labels"] = dict(labels)  # labels that were defaulted from the template follow it
     if spec.get("selector") is None:
         spec["selector"] = {"matchLabels": {CONTROLLER_UID: meta.get("uid") or ""}}
     else:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from peavine.machinery.quantity import parse_quantity
@@ -12,6 +13,10 @@ from peavine.machinery.quantity import parse_quantity
 Object = dict[str, Any]
 
 MODE = 0o644
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+)
 
 
 def default_pod(pod: Object) -> None:
@@ -80,7 +85,7 @@ def default_container(container: Object) -> None:
 
 def pull_policy(image: str) -> str:
     """Always for what has the tag `latest`, or neither tag nor digest; else only where the image is missing."""
-    if "@" in image:
+    if "@" in image or not _REFERENCE.fullmatch(image):
         return "IfNotPresent"
     tag = image.rpartition("/")[2].partition(":")[2]
     return "Always" if tag in ("", "latest") else "IfNotPresent"
