@@ -342,9 +342,7 @@ def csi(source: Object, field: str) -> Errors:
 
 
 def driver_name(name: str, field: str) -> Errors:
-    if not name:
-        return [required(field)]
-    errors: Errors = []
+    errors: Errors = [] if name else [required(field)]
     if len(name) > 63:
         errors.append(FieldError("TooLong", field, name, "may not be more than 63 bytes"))
     return errors + broken(field, name, rules.is_dns1123_subdomain(name.lower()))

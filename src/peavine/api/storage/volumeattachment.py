@@ -44,11 +44,10 @@ def _spec(spec: Object) -> list[FieldError]:
     attacher = spec.get("attacher") or ""
     if not attacher:
         errors.append(required("spec.attacher"))
-    else:
-        errors += [invalid_value("spec.attacher", attacher, m) for m in rules.is_dns1123_subdomain(attacher.lower())]
-        if len(attacher) > ATTACHER_LENGTH_MAX:
-            message = f"may not be more than {ATTACHER_LENGTH_MAX} bytes"
-            errors.append(FieldError("TooLong", "spec.attacher", attacher, message))
+    errors += [invalid_value("spec.attacher", attacher, m) for m in rules.is_dns1123_subdomain(attacher.lower())]
+    if len(attacher) > ATTACHER_LENGTH_MAX:
+        message = f"may not be more than {ATTACHER_LENGTH_MAX} bytes"
+        errors.append(FieldError("TooLong", "spec.attacher", attacher, message))
     source = spec.get("source") or {}
     volume, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
     if volume is None and inline is None:
