@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PORT = 16443
+PORT = 26443
 SDK = Path("/usr/lib/google-cloud-sdk/bin")
 PEAVINE = [sys.executable, "-m", "peavine.cmd.main"]
 PORTS = (PORT, 10250, 10053, 10254, 10256, 10257)
