@@ -57,6 +57,7 @@ class Upstream(asyncio.Protocol):
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
         self._notify()
+        self.parser = None  # type: ignore[assignment]  # it points back here
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -260,7 +261,7 @@ async def _answer(exchange: Exchange, upstream: Upstream, rewrite_location: str)
     while data := await upstream.read():
         exchange.write(data)
         await exchange.drain()
-    if length is None and not upstream.message_done and upstream.parser is not None and not _ends_by_close(upstream):
+    if length is None and not upstream.message_done and not _ends_by_close(upstream):
         # The backend broke off inside a chunked answer: so must this one, or the client takes it for whole.
         exchange.connection.abort()
         return

@@ -40,7 +40,7 @@ def tracking(registry: Registry, request: WriteRequest) -> Tracking:
     if found is None or found[0] is not kind:
         reset: tuple[tuple[str, ...], ...] = ()
         if subresource == "status":
-            reset = (("spec",),)
+            reset = (("spec",),) if kind.definition else (("spec",), ("metadata",))
         elif not subresource and "status" in kind.subresources:
             reset = (("status",),)
         type = registry.type_of(kind)

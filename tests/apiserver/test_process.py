@@ -1,0 +1,94 @@
+"""The server as a process: how it starts, ends, comes back, and what it costs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.apiserver.serving import ServerProcess
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+def request(server: ServerProcess, method: str, path: str, body=None, tls=None, content_type="application/json"):
+    """One request on a connection of its own: (status, document)."""
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=tls or server.tls(), timeout=10)
+    try:
+        data = json.dumps(body) if body is not None else None
+        connection.request(method, path, data, {"Content-Type": content_type})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def resident_mib(server: ServerProcess) -> float:
+    assert server.process is not None
+    fields = Path(f"/proc/{server.process.pid}/statm").read_text().split()
+    return int(fields[1]) * 4096 / (1 << 20)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_writes_that_change_nothing_and_connections_that_come_and_go(tmp_path):
+    with ServerProcess(tmp_path, ["--disable-admission-plugins", "ServiceAccount"]) as server:
+        tls = server.tls()
+        pods = "/api/v1/namespaces/default/pods"
+        body = {"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}}
+        assert request(server, "POST", pods, body, tls)[0] == 201
+        status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+
+        def patches(count: int) -> None:
+            for _ in range(count):
+                kind = "application/strategic-merge-patch+json"
+                assert request(server, "PATCH", f"{pods}/p/status", status, tls, kind)[0] == 200
+
+        patches(100)
+        before = resident_mib(server)
+        patches(600)
+        assert resident_mib(server) - before < 5
+
+
+@pytest.mark.slow
+def test_an_acknowledged_write_is_there_after_a_kill(tmp_path):
+    with ServerProcess(tmp_path) as server:
+        for i in range(20):
+            assert request(server, "POST", MAPS, {"metadata": {"name": f"m{i}"}})[0] == 201
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+    began = time.monotonic()
+    with ServerProcess(tmp_path) as server:
+        assert time.monotonic() - began < 5
+        listed = request(server, "GET", MAPS)[1]
+        assert {f"m{i}" for i in range(20)} <= {item["metadata"]["name"] for item in listed["items"]}
+        assert resident_mib(server) < 90
+
+
+@pytest.mark.slow
+def test_a_certificate_of_another_authority_is_nobody(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with ServerProcess(tmp_path / "one") as one, ServerProcess(tmp_path / "two") as two:
+        ca, _, _ = one.client_files()
+        _, cert, key = two.client_files()
+        command = [
+            "openssl",
+            "s_client",
+            "-connect",
+            f"127.0.0.1:{one.port}",
+            "-CAfile",
+            ca,
+            "-cert",
+            cert,
+            "-key",
+            key,
+        ]
+        sent = b"GET /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        shown = subprocess.run(command, input=sent, capture_output=True, timeout=10)
+        assert b"APIVersions" not in shown.stdout
+        assert request(one, "GET", "/api")[0] == 200
