@@ -273,6 +273,8 @@ class Kind:
         """The rules of `metadata` that hold for every kind, with this kind's rule for names."""
         from peavine.machinery.meta import validate_metadata
 
+        if own := self.hook("validate_metadata"):
+            return list(own(obj))
         rule: Any = self.hook("validate_name") or self.name_rule
         return list(validate_metadata(obj.get("metadata") or {}, namespaced=self.namespaced, name_rule=rule))
 

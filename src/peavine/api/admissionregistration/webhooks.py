@@ -233,9 +233,10 @@ def validate_url(url: str, field: str, *, force_https: bool = True) -> list[Fiel
 
 def validate_service(service: Object, field: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    if not service.get("name"):
-        errors.append(required(f"{field}.name", "service name is required"))
+    # Upstream passes name and namespace in each other's place: a missing one is reported as the other.
     if not service.get("namespace"):
+        errors.append(required(f"{field}.name", "service name is required"))
+    if not service.get("name"):
         errors.append(required(f"{field}.namespace", "service namespace is required"))
     port = 443 if service.get("port") is None else service["port"]
     if rules.is_port_number(port):
