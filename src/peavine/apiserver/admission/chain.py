@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +22,10 @@ class PluginContext:
     config: dict[str, Any] = field(default_factory=dict)  # plugin name -> its configuration
     authorizer: Authorizer | None = None
     clock: Clock = REAL
+    registry: Any = None  # kinds and types, for plugins that decode what they changed
 
 
-# Upstream's order. Name -> (module below peavine.apiserver.admission, on by default).
+# Upstream's order. Name -> (module, below peavine.apiserver.admission unless it has a dot; on by default).
 PLUGINS: dict[str, tuple[str, bool]] = {
     "NamespaceLifecycle": ("namespace_lifecycle", True),
     "LimitRanger": ("limit_ranger", True),
@@ -48,6 +49,10 @@ PLUGINS: dict[str, tuple[str, bool]] = {
     "DefaultIngressClass": ("ingress_class", True),
     "DenyServiceExternalIPs": ("pod_rules", True),  # the CIS benchmark's choice; upstream leaves it off
     "PodTopologyLabels": ("pod_rules", True),
+    "MutatingAdmissionPolicy": ("peavine.apiserver.policies.mutating", True),
+    "MutatingAdmissionWebhook": ("peavine.apiserver.webhooks.mutating", True),
+    "ValidatingAdmissionPolicy": ("peavine.apiserver.policies.validating", True),
+    "ValidatingAdmissionWebhook": ("peavine.apiserver.webhooks.validating", True),
     "ResourceQuota": ("quota", True),
 }
 
@@ -62,8 +67,16 @@ class Chain:
         self._by_request: dict[tuple[str, str, str], list[Plugin]] = {}
 
     async def admit(self, req: AdmissionRequest) -> None:
+        """Every plugin in order; all once more where one asks for it (`notes["reinvoke"]`): a webhook that changed
+        the object may have added what an earlier plugin would have looked at.
+        """
         for plugin in self._for(req):
             await plugin.admit(req)
+        if req.notes.pop("reinvoke", False):
+            req.notes["reinvoking"] = True
+            for plugin in self._for(req):
+                await plugin.admit(req)
+            del req.notes["reinvoking"]
 
     async def validate(self, req: AdmissionRequest) -> None:
         for plugin in self._for(req):
@@ -91,6 +104,7 @@ def build_chain(
     authorizer: Authorizer | None = None,
     clock: Clock = REAL,
     last: Iterable[Plugin] = (),
+    registry: Any = None,
 ) -> Chain:
     """The default plugins, plus `enabled`, less `disabled`. Raises ValueError for a name that is no plugin's.
 
@@ -100,14 +114,25 @@ def build_chain(
     unknown = sorted((enabled | disabled) - PLUGINS.keys())
     if unknown:
         raise ValueError(f"unknown admission plugins: {', '.join(unknown)}; known: {', '.join(PLUGINS)}")
-    context = PluginContext(lister, writer, config or {}, authorizer, clock)
+    context = PluginContext(lister, writer, config or {}, authorizer, clock, registry)
     plugins: list[Plugin] = []
     for name, (module, on) in PLUGINS.items():
-        if (on or name in enabled) and name not in disabled:
+        if (on or name in enabled) and name not in disabled and _exists(module):
             plugins.append(_load(module, name)(context))
     plugins.append(_load("rbac_escalation", "EscalationGuard")(context))
     return Chain([*plugins, *last])
 
 
 def _load(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"peavine.apiserver.admission.{module}"), name)
+    return getattr(importlib.import_module(_full(module)), name)
+
+
+def _full(module: str) -> str:
+    return module if "." in module else f"peavine.apiserver.admission.{module}"
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(_full(module)) is not None
+    except ModuleNotFoundError:
+        return False

@@ -45,6 +45,7 @@ class ServiceAllocator(Plugin):
         self.lister = addresses.lister
         self._gone: list[_Taken] = []  # no longer used by a Service, to be given back
         self._woken = asyncio.Event()
+        self._unrecorded = False
         self._suspects: set[tuple[str, str]] = set()  # without an owner at the last repair
         self.lister.on_change("", "services", self._service_changed)
 
@@ -52,6 +53,8 @@ class ServiceAllocator(Plugin):
     async def admit(self, req: AdmissionRequest) -> None:
         if req.subresource or req.obj is None:
             return
+        if req.notes.get("reinvoking"):
+            await self.undo(req)  # what a webhook changed since may need something else
         new, old = req.obj, req.old
         if old is not None:
             rules.prepare_update(new, old)
@@ -210,6 +213,11 @@ class ServiceAllocator(Plugin):
 
     # --- giving back ---------------------------------------------------------------------------
     def _service_changed(self, event: str, service: dict[str, Any], old: dict[str, Any] | None) -> None:
+        if event != "DELETED":
+            held = holdings(service).addresses
+            if any(self.lister.get(GROUP, "ipaddresses", None, address) is None for address in held):
+                self._unrecorded = True  # written past admission
+                self._woken.set()
         before = old if event == "MODIFIED" else service if event == "DELETED" else None
         if before is None:
             return
@@ -227,7 +235,8 @@ class ServiceAllocator(Plugin):
         next_repair = self.clock.monotonic()
         while True:
             try:
-                if self.clock.monotonic() >= next_repair:
+                if self._unrecorded or self.clock.monotonic() >= next_repair:
+                    self._unrecorded = False
                     await self.repair()
                     next_repair = self.clock.monotonic() + REPAIR_SECONDS
                 while self._gone:
