@@ -20,6 +20,7 @@ import numpy as np
 
 from peavine.scheduler.nodes import Ids, NodeTable
 from peavine.scheduler.reservations import PrioritySums
+from peavine.scheduler.storage import Storage
 from peavine.scheduler.template import PODS, AffinityTerm, Object, Pod, Template
 
 CHANGES_MAX = 100_000
@@ -71,6 +72,7 @@ class Cluster:
         self.nominated_on: dict[str, dict[tuple[str, str], Pod]] = defaultdict(dict)
         self.promised = PrioritySums(self.nodes, lambda p, threshold: p >= threshold, self._nominated_rows)
         self.used_below = PrioritySums(self.nodes, lambda p, threshold: p < threshold, self._counted_rows)
+        self.storage: Storage | None = None  # is told of pods with volumes
         self._tentative = False
         self._templates: dict[str, dict[Template, int]] = defaultdict(dict)  # by namespace, with their number of pods
         self._cohorts: dict[Match, Cohort] = {}
@@ -163,6 +165,8 @@ class Cluster:
                 del self.pods_on[row]
         self._count_template(template, row, sign, pod.deleting)
         self.used_below.change(template, row, sign)
+        if template.volumes and self.storage is not None:
+            self.storage.count(pod, row, sign)
         if not self._tentative:
             self._note(row)
 

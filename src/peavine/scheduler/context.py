@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from peavine.scheduler.cluster import Cluster
-from peavine.scheduler.template import Object
+from peavine.scheduler.storage import Storage
+from peavine.scheduler.template import Object, Template
 
 
 class Lister(Protocol):
@@ -45,8 +46,22 @@ class Context:
         self.cluster = cluster
         self._lister = lister or (lambda plural: None)
         self._empty = DictLister()
-        # Rises when an object changes that static checks have read (volumes, claims, classes, services).
-        self.version = 0
+        self.storage = Storage(cluster.nodes, self._lookup, lambda plural: self.lister(plural).list())
+        cluster.storage = self.storage
+        # Rises when an object of the topic changes that checks have read once: "services" (default spreading),
+        # "storage".
+        self._versions = {"services": 0, "storage": 0}
+
+    def bump(self, topic: str) -> None:
+        self._versions[topic] += 1
+
+    def version_for(self, template: Template) -> int:
+        """Rises when anything beside the cluster's arrays changes that an evaluation of the template has read."""
+        version = 0 if template.spread else self._versions["services"]
+        return version + (self._versions["storage"] if template.volumes else 0)
+
+    def _lookup(self, plural: str, namespace: str, name: str) -> Object | None:
+        return self.lister(plural).get(namespace, name)
 
     def lister(self, plural: str) -> Lister:
         return self._lister(plural) or self._empty

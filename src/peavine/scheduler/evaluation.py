@@ -52,10 +52,11 @@ class Evaluation:
 
     def _refresh(self) -> None:
         cluster = self._context.cluster
-        version = cluster.version + self._context.version
+        version = cluster.version + self._context.version_for(self.template)
         if version != self._version:
             self._prepare()
-            self._version = cluster.version + self._context.version
+            # Read again: making cohorts may have made room by forgetting others.
+            self._version = cluster.version + self._context.version_for(self.template)
             self._recompute(ALL)
         else:
             if cluster.carriers_version != self._carriers_version:

@@ -23,6 +23,15 @@ LISTED = {
     "statefulsets": "apps/v1",
     "poddisruptionbudgets": "policy/v1",
 }
+# Kinds whose changes may make a pod with volumes schedulable; the value is (apiVersion, kind).
+STORED = {
+    "persistentvolumeclaims": ("v1", "PersistentVolumeClaim"),
+    "persistentvolumes": ("v1", "PersistentVolume"),
+    "storageclasses": ("storage.k8s.io/v1", "StorageClass"),
+    "csinodes": ("storage.k8s.io/v1", "CSINode"),
+    "csidrivers": ("storage.k8s.io/v1", "CSIDriver"),
+    "csistoragecapacities": ("storage.k8s.io/v1", "CSIStorageCapacity"),
+}
 
 
 class Intake:
@@ -48,15 +57,46 @@ class Intake:
         self._nodes.add_handler(self._node_added, self._node_updated, self._node_deleted)
         self._pods.add_handler(self._pod_added, self._pod_updated, self._pod_deleted)
         for informer in self._listed.values():
-            informer.add_handler(self._listed_changed, lambda old, new: self._listed_changed(new), self._listed_changed)
+            informer.add_handler(
+                lambda obj: self._listed_changed(None, obj),
+                self._listed_changed,
+                lambda obj: self._listed_changed(obj, None),
+            )
+        self._stored = {plural: informers.informer(api_version, plural) for plural, (api_version, _) in STORED.items()}
+        for plural, informer in self._stored.items():
+            informer.add_handler(*self._stored_handlers(plural))
 
     async def synced(self) -> None:
-        for informer in (self._namespaces, self._nodes, self._pods, *self._listed.values()):
+        for informer in (self._namespaces, self._nodes, self._pods, *self._listed.values(), *self._stored.values()):
             await informer.synced.wait()
 
+    def _stored_handlers(self, plural: str) -> tuple[Any, Any, Any]:
+        kind = STORED[plural][1]
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            obj = new or old
+            assert obj is not None
+            storage = self.context.storage
+            self.context.bump("storage")
+            if plural == "persistentvolumeclaims":
+                storage.claim_changed(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+            elif plural == "persistentvolumes":
+                storage.volume_changed(obj)
+                if obj["spec"].get("claimRef"):
+                    storage.promised.pop(obj["metadata"]["name"], None)  # the promise is kept: it is written down
+            elif plural == "csinodes":
+                storage.set_limits(new or {"metadata": obj["metadata"]})
+            self.happened(f"{kind}/{'Update' if old and new else 'Add' if new else 'Delete'}", old, new)
+
+        return (
+            lambda obj: changed(None, obj),
+            changed,
+            lambda obj: changed(obj, None),
+        )
+
     def _lister(self, plural: str) -> Lister | None:
-        informers: dict[str, Informer] = {**self._listed, "namespaces": self._namespaces}
-        return informers.get(plural)
+        informer: Informer | None = self._listed.get(plural) or self._stored.get(plural)
+        return informer
 
     def pending(self, key: tuple[str, str]) -> Pod | None:
         """A pod as it now is, if it waits to be scheduled by us."""
@@ -130,6 +170,9 @@ class Intake:
 
     def _node_added(self, obj: Object) -> None:
         self._cluster.set_node(obj)
+        csi_node = self._stored["csinodes"].get(None, obj["metadata"]["name"])
+        if csi_node is not None:
+            self.context.storage.set_limits(csi_node)
         self.happened("Node/Add", None, obj)
 
     def _node_updated(self, old: Object, new: Object) -> None:
@@ -148,9 +191,14 @@ class Intake:
     def _namespace_gone(self, obj: Object) -> None:
         self._cluster.set_namespace(obj["metadata"]["name"], None)
 
-    def _listed_changed(self, obj: Object) -> None:
-        # Only the default spreading reads these, and only for scores; a new look costs one pass a template.
-        self.context.version += 1
+    def _listed_changed(self, old: Object | None, new: Object | None) -> None:
+        # Only their selectors are read (by the default spreading); workloads' statuses change all the time.
+        if (
+            old is None
+            or new is None
+            or (old.get("spec") or {}).get("selector") != (new.get("spec") or {}).get("selector")
+        ):
+            self.context.bump("services")
 
     def happened(self, event: str, old: Object | None, new: Object | None) -> None:
         """Move pods that were refused by a plugin that this event may change its mind."""

@@ -136,7 +136,7 @@ class Preemption:
 
     def _remembered(self, pod: Pod) -> _Known:
         cluster = self._context.cluster
-        version = cluster.version + self._context.version + cluster.carriers_version
+        version = cluster.version + self._context.version_for(pod.template) + cluster.carriers_version
         known = self._known.pop(pod.template, None)
         changed = cluster.changed_since(known.position) if known is not None else None
         if known is None or changed is None or known.version != version:

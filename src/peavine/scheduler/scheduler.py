@@ -23,12 +23,13 @@ from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client, EventRecorder, InformerFactory
 from peavine.client.transport import Unreachable
 from peavine.machinery.errors import ApiError
-from peavine.scheduler import metrics
+from peavine.scheduler import metrics, volumes
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Reasons, Rejected
 from peavine.scheduler.intake import Intake
 from peavine.scheduler.messages import NO_CLAIMS, NO_NODES, fit_error
+from peavine.scheduler.plugins.volume_binding import Decision, decision_for
 from peavine.scheduler.preemption import Candidate, Outcome, Preemption
 from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.queue import Queued, SchedulingQueue
@@ -116,7 +117,10 @@ class Scheduler:
             return
         metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
         self._assume(pod, self.cluster.nodes.names[row])
-        self._start(self._bind(profile, queued, started))
+        decision = decision_for(self.context, pod, row) if pod.template.volumes else None
+        if decision is not None:
+            volumes.promise(self.context, decision)
+        self._start(self._bind(profile, queued, decision, started))
 
     def _place(self, profile: Profile, pod: Pod) -> int:
         """The row for a pod. Raises `Refused`."""
@@ -197,7 +201,7 @@ class Scheduler:
         assert self._tasks is not None
         self._tasks.start(work)
 
-    async def _bind(self, profile: Profile, queued: Queued, started: float) -> None:
+    async def _bind(self, profile: Profile, queued: Queued, decision: Decision | None, started: float) -> None:
         pod = queued.pod
         binding = {
             "apiVersion": "v1",
@@ -207,9 +211,14 @@ class Scheduler:
         }
         node = pod.node
         try:
+            if decision is not None:
+                try:
+                    await volumes.bind(self.context, self._client, decision, node)
+                finally:
+                    volumes.release(self.context, decision)
             async with self._calls:
                 await self._pods.create_subresource(pod.name, "binding", binding, pod.namespace)
-        except (ApiError, Unreachable, ConnectionError, TimeoutError) as error:
+        except (ApiError, Unreachable, ConnectionError, TimeoutError, volumes.VolumesNotBound) as error:
             self._not_bound(profile, queued, error, started)
             return
         took = time.perf_counter() - started

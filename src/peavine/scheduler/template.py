@@ -60,7 +60,6 @@ class Template:
         "affinity_terms",
         "anti_affinity_terms",
         "carriers",
-        "claims",
         "cohorts",
         "gated",
         "group",
@@ -75,6 +74,7 @@ class Template:
         "node_selector",
         "nonzero",
         "owner",
+        "pod_name",
         "preferred_terms",
         "priority",
         "requests",
@@ -127,9 +127,8 @@ class Template:
         ]
         self.spread = [spread_constraint(c, self.labels) for c in spec.get("topologySpreadConstraints") or []]
         self.volumes: list[Object] = [v for v in spec.get("volumes") or [] if _scheduled_by(v)]
-        self.claims: list[str] = [
-            v["persistentVolumeClaim"]["claimName"] for v in self.volumes if "persistentVolumeClaim" in v
-        ]
+        # Only where the claims of ephemeral volumes are named after it: such pods share no template.
+        self.pod_name: str = meta["name"] if any("ephemeral" in v for v in self.volumes) else ""
         self.resource_claims: list[Object] = spec.get("resourceClaims") or []
         # Kept by the cluster.
         self.rows: dict[int, int] = {}
@@ -227,6 +226,7 @@ def _signature(pod: Object, pinned_required: Object | None) -> bytes:
             affinity["nodeAffinity"].get("preferredDuringSchedulingIgnoredDuringExecution")
         ]
     status = pod.get("status") or {}
+    volumes = [v for v in spec.get("volumes") or () if _scheduled_by(v)]
     parts: list[Any] = [
         meta.get("namespace"),
         meta.get("labels"),
@@ -235,11 +235,9 @@ def _signature(pod: Object, pinned_required: Object | None) -> bytes:
         [spec.get(name) for name in _SPEC_FIELDS],
         [_container(c) for c in spec.get("containers") or ()],
         [(_container(c), c.get("restartPolicy")) for c in spec.get("initContainers") or ()],
-        [v for v in spec.get("volumes") or () if _scheduled_by(v)],
-        [
-            s.get("allocatedResources") or (s.get("resources") or {}).get("requests")
-            for s in status.get("containerStatuses") or ()
-        ],
+        volumes,
+        meta["name"] if any("ephemeral" in v for v in volumes) else None,
+        [(s.get("allocatedResources"), s.get("resources")) for s in status.get("containerStatuses") or ()],
     ]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 

@@ -8,8 +8,12 @@ from peavine.scheduler.plugins.node_affinity import NodeAffinity
 from peavine.scheduler.plugins.node_ports import NodePorts
 from peavine.scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from peavine.scheduler.plugins.node_unschedulable import NodeUnschedulable
+from peavine.scheduler.plugins.node_volume_limits import NodeVolumeLimits
 from peavine.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from peavine.scheduler.plugins.taint_toleration import TaintToleration
+from peavine.scheduler.plugins.volume_binding import VolumeBinding
+from peavine.scheduler.plugins.volume_restrictions import VolumeRestrictions
+from peavine.scheduler.plugins.volume_zone import VolumeZone
 
 # (plugin, weight of its score), in upstream's order.
 DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
@@ -18,6 +22,10 @@ DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
     (NodeAffinity, 2),
     (NodePorts, 0),
     (NodeResourcesFit, 1),
+    (VolumeRestrictions, 0),
+    (NodeVolumeLimits, 0),
+    (VolumeBinding, 0),
+    (VolumeZone, 0),
     (PodTopologySpread, 2),
     (InterPodAffinity, 2),
     (NodeResourcesBalancedAllocation, 1),
