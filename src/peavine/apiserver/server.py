@@ -37,6 +37,7 @@ from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
 from peavine.apiserver.metrics import CONTENT_TYPE, ApiMetrics
+from peavine.apiserver.proxying.aggregation import Aggregator
 from peavine.apiserver.proxying.locations import Locations
 from peavine.apiserver.registry import Registry, WriteRequest
 from peavine.apiserver.registry.writer import RegistryWriter
@@ -88,6 +89,7 @@ class ApiServer:
         self.locations = Locations(self.lister, config)
         self.discovery = Discovery(registry, "")
         await self.cache.start(tasks)
+        self.aggregator = Aggregator(self.lister, self.writer, self.discovery, self.locations, config, self.clock)
         await self._bootstrap()
         tls = None
         if config.tls_cert_file:
@@ -100,6 +102,8 @@ class ApiServer:
         self.port = await self.http.listen(config.bind_address, config.secure_port, tasks)
         self.discovery.address = f"{config.advertise_address}:{self.port}"
         await self._appear()
+        if config.enable_aggregation:
+            self.aggregator.start(tasks)
         self.ready = True
         log.info("serving on %s:%d", config.bind_address, self.port)
 
@@ -284,7 +288,9 @@ class ApiServer:
 
     async def _routed(self, exchange: Exchange) -> Response | None:
         info = exchange.info
-        first = info.path.strip("/").split("/", 1)[0]
+        first, *rest = info.path.strip("/").split("/")
+        if first == "apis" and len(rest) >= 2 and (service := self.aggregator.remote(rest[0], rest[1])) is not None:
+            return await self.aggregator.serve(exchange, service)
         if info.is_resource:
             if not self.discovery.serves(info.group, info.version):
                 if info.prefix == "apis":

@@ -132,6 +132,9 @@ class Discovery:
         if len(parts) == 1:
             return self._root(info, "apis")
         if parts[1] not in self.versions():
+            remote = [group for group in self.groups() if group["name"] == parts[1]]
+            if remote and len(parts) == 2:
+                return self._document(info, {"kind": "APIGroup", "apiVersion": "v1", **remote[0]})
             return None
         if len(parts) == 2:
             doc = {"kind": "APIGroup", "apiVersion": "v1", **self.group(parts[1])}
