@@ -1,1 +1,5 @@
 """Who waits when the server is busy: priority levels, fair queues, and the limit on what is in flight."""
+
+from peavine.apiserver.fairness.controller import Admitted, MaxInFlight, PriorityAndFairness
+
+__all__ = ["Admitted", "MaxInFlight", "PriorityAndFairness"]

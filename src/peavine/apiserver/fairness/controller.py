@@ -1,0 +1,212 @@
+"""Priority and fairness for the whole server: levels and schemas from their objects, seats for requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from peavine.apiserver.authentication.user import User
+from peavine.apiserver.fairness.matching import Matcher, Schema
+from peavine.apiserver.fairness.queues import Level, Rejected
+from peavine.apiserver.lister import Lister, Writer
+from peavine.apiserver.requests import RequestInfo
+from peavine.base.clock import REAL, Clock
+from peavine.machinery import errors
+from peavine.machinery.errors import ApiError
+from peavine.machinery.meta import now as stamp
+
+log = logging.getLogger(__name__)
+
+GROUP = "flowcontrol.apiserver.k8s.io"
+WAIT_SECONDS_MAX = 15.0
+TOO_MANY = "Too many requests, please try again later."
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """How a request was classified; `headers` go on its answer."""
+
+    level: str
+    schema: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class PriorityAndFairness:
+    def __init__(self, lister: Lister, writer: Writer | None = None, *, seats: int = 600, clock: Clock = REAL) -> None:
+        """`seats`: requests under way at once, over all levels that are not exempt."""
+        self.lister, self.writer, self.seats, self.clock = lister, writer, seats, clock
+        self.levels: dict[str, Level] = {}
+        self.matcher = Matcher([])
+        self._stale = True
+        self._changed = asyncio.Event()
+        for resource in ("flowschemas", "prioritylevelconfigurations"):
+            lister.on_change(GROUP, resource, self._object_changed)
+
+    @contextlib.asynccontextmanager
+    async def admit(self, info: RequestInfo, user: User) -> AsyncIterator[Admitted]:
+        """Hold a seat for the block; of a watch, only for the time until its first events are sent.
+
+        Raises ApiError 429 where there is neither a seat nor a place to wait.
+        """
+        if self._stale:
+            self._rebuild()
+        schema = self.matcher.match(info, user)
+        level = self.levels.get(schema.level) if schema is not None else None
+        if schema is None or level is None:
+            level, schema_name, schema_uid = self._last_resort(), "catch-all", ""
+            flow = user.name
+        else:
+            schema_name, schema_uid = schema.name, schema.uid
+            flow = f"{schema.name}\0{schema.flow(info, user)}"
+
+        def limit() -> int:
+            return self._limit(level)
+
+        try:
+            seat = await level.enter(flow, limit, self.clock.monotonic, WAIT_SECONDS_MAX)
+        except Rejected as rejected:
+            log.debug("%s %s of %s rejected by %s: %s", info.verb, info.path, user.name, level.name, rejected.reason)
+            raise errors.too_many_requests(TOO_MANY, 1) from None
+        headers = (
+            ("X-Kubernetes-Pf-Flowschema-Uid", schema_uid),
+            ("X-Kubernetes-Pf-Prioritylevel-Uid", level.uid),
+        )
+        try:
+            yield Admitted(level.name, schema_name, headers)
+        finally:
+            level.leave(seat, limit, self.clock.monotonic)
+            if level.lendable:
+                self._lend()
+
+    def _limit(self, level: Level) -> int:
+        """Its own seats, and what others do not use of those they lend."""
+        return level.nominal + sum(other.spare for other in self.levels.values() if other is not level)
+
+    def _lend(self) -> None:
+        for level in self.levels.values():
+            if level.waiting:
+                level.dispatch(lambda level=level: self._limit(level))  # type: ignore[misc]
+
+    def _last_resort(self) -> Level:
+        """Before the objects exist, and when somebody has deleted them."""
+        return self.levels.setdefault("catch-all", Level("catch-all", max(1, self.seats // 20)))
+
+    def _object_changed(self, event: str, obj: dict[str, Any], old: dict[str, Any] | None) -> None:
+        if old is None or event == "DELETED" or obj.get("spec") != old.get("spec"):
+            self._stale = True
+            self._changed.set()
+
+    def _rebuild(self) -> None:
+        """Levels keep who is seated and who waits, unless their queues change shape."""
+        self._stale = False
+        configurations = self.lister.list(GROUP, "prioritylevelconfigurations")
+        shares: dict[str, int] = {}
+        for obj in configurations:
+            part = obj["spec"].get("limited") or obj["spec"].get("exempt") or {}
+            shares[obj["metadata"]["name"]] = part.get(
+                "nominalConcurrencyShares", 30 if "limited" in obj["spec"] else 0
+            )
+        total = sum(shares.values()) or 1
+        levels: dict[str, Level] = {}
+        for obj in configurations:
+            name, spec = obj["metadata"]["name"], obj["spec"]
+            part = spec.get("limited") or spec.get("exempt") or {}
+            nominal = math.ceil(self.seats * shares[name] / total)
+            lendable = round(nominal * (part.get("lendablePercent") or 0) / 100)
+            response = part.get("limitResponse") or {}
+            queuing = response.get("queuing") or {} if response.get("type") == "Queue" else {}
+            queues = queuing.get("queues", 64) if response.get("type") == "Queue" else 0
+            fresh = Level(
+                name,
+                nominal,
+                uid=obj["metadata"].get("uid", ""),
+                lendable=lendable,
+                queues=queues,
+                hand_size=queuing.get("handSize", 8),
+                queue_length_max=queuing.get("queueLengthLimit", 50),
+                exempt=spec.get("type") == "Exempt",
+            )
+            known = self.levels.get(name)
+            if known is not None and len(known.queues) == len(fresh.queues) and known.exempt == fresh.exempt:
+                for attribute in ("nominal", "lendable", "uid", "hand_size", "queue_length_max"):
+                    setattr(known, attribute, getattr(fresh, attribute))
+                fresh = known
+            levels[name] = fresh
+        self.levels = levels
+        self.matcher = Matcher([Schema(obj) for obj in self.lister.list(GROUP, "flowschemas")])
+        self._lend()
+
+    async def run(self) -> None:
+        """Keep the `Dangling` condition of FlowSchemas true. Ends by cancellation."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.update_statuses()
+            except ApiError as error:
+                log.warning("conditions of FlowSchemas are not up to date: %s", error)
+
+    async def update_statuses(self) -> None:
+        if self.writer is None:
+            return
+        for obj in self.lister.list(GROUP, "flowschemas"):
+            wanted = self._dangling(obj)
+            if not _has(obj, wanted):
+                await self.writer.patch(
+                    GROUP,
+                    "v1",
+                    "flowschemas",
+                    None,
+                    obj["metadata"]["name"],
+                    lambda live, wanted=wanted: _with(live, wanted),  # type: ignore[misc]
+                    "status",
+                )
+
+    def _dangling(self, obj: dict[str, Any]) -> dict[str, str]:
+        level = obj["spec"]["priorityLevelConfiguration"]["name"]
+        words = f'This FlowSchema references the PriorityLevelConfiguration object named "{level}" '
+        if self.lister.get(GROUP, "prioritylevelconfigurations", None, level) is not None:
+            return {"type": "Dangling", "status": "False", "reason": "Found", "message": words + "and it exists"}
+        return {
+            "type": "Dangling",
+            "status": "True",
+            "reason": "NotFound",
+            "message": words + "but there is no such object",
+        }
+
+
+def _has(obj: dict[str, Any], wanted: dict[str, str]) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    return any(all(found.get(key) == value for key, value in wanted.items()) for found in conditions)
+
+
+def _with(live: dict[str, Any], wanted: dict[str, str]) -> dict[str, Any] | None:
+    if _has(live, wanted):
+        return None
+    conditions = [c for c in (live.get("status") or {}).get("conditions") or [] if c.get("type") != wanted["type"]]
+    return {**live, "status": {"conditions": [*conditions, {**wanted, "lastTransitionTime": stamp()}]}}
+
+
+class MaxInFlight:
+    """Without priority and fairness: a plain limit on reads, and one on writes."""
+
+    def __init__(self, reads: int = 400, writes: int = 200) -> None:
+        self.reads, self.writes = reads, writes
+        self._under_way = [0, 0]
+
+    @contextlib.asynccontextmanager
+    async def admit(self, info: RequestInfo, user: User) -> AsyncIterator[Admitted]:
+        kind = 0 if info.verb in ("get", "list", "watch") else 1
+        limit = (self.reads, self.writes)[kind]
+        if "system:masters" not in user.groups and limit and self._under_way[kind] >= limit:
+            raise errors.too_many_requests(TOO_MANY, 1)
+        self._under_way[kind] += 1
+        try:
+            yield Admitted("", "", ())
+        finally:
+            self._under_way[kind] -= 1
