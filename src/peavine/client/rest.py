@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,21 @@ Object = dict[str, Any]
 class Client:
     """A connection pool to one API server, as one user. Not bound to a loop until its first request."""
 
-    def __init__(self, config: ClientConfig, *, user_agent: str = "", clock: Clock = REAL) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        user_agent: str = "",
+        clock: Clock = REAL,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.config = config
         self.clock = clock
-        context = config.ssl_context() if config.server.startswith("https") else None
+        if context is None and config.server.startswith("https"):
+            context = config.ssl_context()
         self._transport = Transport(config.server, context, config.tls_server_name)
-        self._agent = user_agent or config.user_agent
-        self._token, self._token_read = config.token, float("-inf")
+        self.agent = user_agent or config.user_agent
+        self.token, self._token_read = config.token, float("-inf")
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str], *, context: str = "", user_agent: str = "") -> Client:
@@ -106,7 +115,7 @@ class Client:
             target += "?" + urlencode(query, doseq=True)
         head = {
             "Host": self._transport.authority,
-            "User-Agent": self._agent,
+            "User-Agent": self.agent,
             "Accept": "application/json",
             **self._credentials(),
         }
@@ -120,10 +129,10 @@ class Client:
     def _credentials(self) -> dict[str, str]:
         headers = {}
         if self.config.token_file and self.clock.monotonic() - self._token_read > TOKEN_REREAD_SECONDS:
-            self._token = Path(self.config.token_file).read_text().strip()
+            self.token = Path(self.config.token_file).read_text().strip()
             self._token_read = self.clock.monotonic()
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         elif self.config.username:
             basic = base64.b64encode(f"{self.config.username}:{self.config.password}".encode()).decode()
             headers["Authorization"] = f"Basic {basic}"

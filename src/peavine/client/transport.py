@@ -62,7 +62,7 @@ class _Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
         self.headers: dict[str, str] = {}
-        self.head_done = self.body_done = self.upgraded = False
+        self.head_done = self.body_done = self.upgraded = self.kept = False
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
@@ -101,6 +101,8 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.head_done = True
+        # Asked now: once the message is complete, the parser has forgotten.
+        self.kept = self.parser.should_keep_alive()
         self._wake()
 
     def on_body(self, body: bytes) -> None:
@@ -164,7 +166,7 @@ class _Connection(asyncio.Protocol):
             self.body_done
             and not self.upgraded
             and self.ended is None
-            and self.parser.should_keep_alive()
+            and self.kept
             and self.transport is not None
             and not self.transport.is_closing()
         )

@@ -112,8 +112,30 @@ class AsyncCluster:
                 **self._controller_options,
             }
             tasks.start(run_controllers(client, self._controllers, options, clock=self._clock), name="controllers")
-        if self._scheduler or self._nodes:
-            raise NotImplementedError("scheduler and simulated nodes in AsyncCluster")
+        if self._scheduler:
+            from peavine.scheduler.scheduler import run_scheduler
+
+            client = Client.from_kubeconfig(self.pki.kubeconfig("scheduler"), user_agent="scheduler")
+            tasks.start(run_scheduler(client, clock=self._clock), name="scheduler")
+        if self._nodes:
+            await self._start_nodes(tasks)
+
+    async def _start_nodes(self, tasks: Scope) -> None:
+        """All nodes in one simulated kubelet, and its server for logs and exec."""
+        from peavine.cmd.kubelet import build, options_of, parser
+        from peavine.kubelet.server.server import KubeletServer
+
+        flags = [f"--kubeconfig={self.kubeconfig}", "--hostname-override=node", "--runtime=simulated", "--port=0"]
+        flags += [f"--data-dir={self.directory}", f"--address={ADDRESS}", f"--client-ca-file={self.pki.cert('ca')}"]
+        if self._nodes == 1:
+            flags.append(f"--node-ip={ADDRESS}")
+        options = options_of(parser().parse_args(flags))
+        client = Client.from_kubeconfig(self.kubeconfig, user_agent="kubelet")
+        kubelet = build(options, client, simulated_nodes=self._nodes)
+        server = KubeletServer(kubelet)
+        await server.listen()
+        tasks.start(server.run(), name="kubelet server")
+        tasks.start(kubelet.run(), name="kubelet")
 
 
 class Cluster:
