@@ -71,7 +71,8 @@ class Guard:
             label_selector=f"endpointslice.kubernetes.io/managed-by={DNS_MANAGER}",
         )
         slices.add_handler(self._slice, lambda _, new: self._slice(new), self._slice_gone)
-        self._all += [pods, namespaces, slices]
+        # Not the slices: without them only rules about DNS are too strict, and nothing waits for that.
+        self._all += [pods, namespaces]
 
     def _pod(self, obj: Object) -> None:
         self.policies.set_pod((obj["metadata"]["namespace"], obj["metadata"]["name"]), obj["view"])
