@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+from pathlib import Path
 
 from peavine.client.rest import wait_ready
 from peavine.cmd.process import connect, leader_flags, led, parser, serve
@@ -16,11 +18,21 @@ def flags() -> argparse.ArgumentParser:
 
 
 async def _main(args: argparse.Namespace) -> None:
-    from peavine.scheduler.scheduler import Scheduler
+    from peavine.scheduler.config import ConfigurationError, load
+    from peavine.scheduler.scheduler import run_scheduler
 
+    configuration = None
+    if args.config:
+        try:
+            configuration = load(await asyncio.to_thread(Path(args.config).read_text))
+        except (ConfigurationError, OSError) as error:
+            raise SystemExit(f"peavine scheduler: {args.config}: {error}") from error
+        args.kubeconfig = args.kubeconfig or configuration.kubeconfig
+        if configuration.leader_election.get("leaderElect") is False:
+            args.leader_elect = False
     client = connect(args, "scheduler")
     await wait_ready(client)
-    await led(args, client, lambda: Scheduler(client).run())
+    await led(args, client, lambda: run_scheduler(client, configuration=configuration))
 
 
 def main(argv: list[str]) -> int:

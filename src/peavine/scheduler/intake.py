@@ -42,11 +42,16 @@ class Intake:
         queue: SchedulingQueue,
         templates: Templates,
         profiles: dict[str, Profile],
+        *,
+        whole_pods: bool = False,
     ) -> None:
+        """`whole_pods`: keep all of a pod, for extenders."""
         self._cluster, self._queue, self._templates, self._profiles = cluster, queue, templates, profiles
         self.assumed: set[tuple[str, str]] = set()  # bound by us, not yet seen bound
         self.held: set[tuple[str, str]] = set()  # their victims are being removed: no use trying them before
-        self._pods = informers.informer("v1", "pods", field_selector=ACTIVE_PODS, transform=trimmed_pod)
+        self._pods = informers.informer(
+            "v1", "pods", field_selector=ACTIVE_PODS, transform=None if whole_pods else trimmed_pod
+        )
         self._nodes = informers.informer("v1", "nodes", transform=trimmed_node)
         self._namespaces = informers.informer("v1", "namespaces", transform=trimmed)
         self._listed = {

@@ -25,8 +25,10 @@ from peavine.client.transport import Unreachable
 from peavine.machinery.errors import ApiError
 from peavine.scheduler import metrics, volumes
 from peavine.scheduler.cluster import Cluster
+from peavine.scheduler.config import Configuration
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Reasons, Rejected
+from peavine.scheduler.extenders import ExtenderError, Filtered, HttpExtender, filtered, rated
 from peavine.scheduler.intake import Intake
 from peavine.scheduler.messages import NO_CLAIMS, NO_NODES, fit_error
 from peavine.scheduler.plugins.volume_binding import Decision, decision_for
@@ -46,7 +48,7 @@ class Scheduler:
     def __init__(
         self,
         client: Client,
-        profiles: tuple[Profile, ...] = (),
+        configuration: Configuration | None = None,
         *,
         informers: InformerFactory | None = None,
         clock: Clock = REAL,
@@ -54,16 +56,34 @@ class Scheduler:
     ) -> None:
         self._client, self._clock = client, clock
         self._random = random_source or random.Random()
-        self.profiles = {profile.name: profile for profile in profiles or (default_profile(),)}
+        self.configuration = configuration or Configuration((default_profile(),))
+        self.profiles = {profile.name: profile for profile in self.configuration.profiles}
+        self.extenders = [HttpExtender(extender) for extender in self.configuration.extenders]
         self.informers = informers or InformerFactory(client, clock=clock)
         self._work = asyncio.Event()
-        self.queue = SchedulingQueue(clock, wake=self._work.set, moved=_count_incoming)
+        self.queue = SchedulingQueue(
+            clock,
+            backoff_seconds=self.configuration.backoff_seconds,
+            backoff_seconds_max=self.configuration.backoff_seconds_max,
+            wake=self._work.set,
+            moved=_count_incoming,
+        )
         self.cluster = Cluster()
         self.templates = Templates()
-        self.intake = Intake(self.informers, self.cluster, self.queue, self.templates, self.profiles)
+        self.intake = Intake(
+            self.informers, self.cluster, self.queue, self.templates, self.profiles, whole_pods=bool(self.extenders)
+        )
         self.context: Context = self.intake.context
         self.evaluations = Evaluations(self.context)
-        self.preemption = Preemption(self.context, self._random)
+        self.preemption = {
+            name: Preemption(
+                self.context,
+                self._random,
+                self.configuration.preemption_args.get(name, {}).get("minCandidateNodesPercentage", 10),
+                self.configuration.preemption_args.get(name, {}).get("minCandidateNodesAbsolute", 100),
+            )
+            for name in self.configuration.preempts
+        }
         self.recorders = {name: EventRecorder(client, name, clock=clock) for name in self.profiles}
         self._pods = client.resource("v1", "pods")
         self._calls = asyncio.Semaphore(CALLS_MAX)
@@ -88,7 +108,10 @@ class Scheduler:
                 queued = self.queue.pop()
                 if queued is None:
                     break
-                self._schedule(queued)
+                if self.extenders:
+                    await self._schedule_extended(queued)
+                else:
+                    self._schedule(queued)
             else:
                 await self._clock.sleep(0)
                 continue
@@ -104,17 +127,26 @@ class Scheduler:
 
     def _schedule(self, queued: Queued) -> None:
         pod = queued.pod
-        profile = self.profiles.get(pod.template.scheduler_name)
-        if profile is None or pod.deleting or pod.key in self.cluster.pods:
+        profile = self._profile_for(pod)
+        if profile is None:
             return
         started = time.perf_counter()
         try:
-            self.cluster.denominate(pod.key)  # its own promise does not stand in its way
             row = self._place(profile, pod)
         except Refused as refused:
-            metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
             self._unschedulable(profile, queued, refused, started)
             return
+        self._placed(profile, queued, row, started)
+
+    def _profile_for(self, pod: Pod) -> Profile | None:
+        """None where there is nothing to do for the pod."""
+        if pod.deleting or pod.key in self.cluster.pods:
+            return None
+        self.cluster.denominate(pod.key)  # its own promise does not stand in its way
+        return self.profiles.get(pod.template.scheduler_name)
+
+    def _placed(self, profile: Profile, queued: Queued, row: int, started: float) -> None:
+        pod = queued.pod
         metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
         self._assume(pod, self.cluster.nodes.names[row])
         decision = decision_for(self.context, pod, row) if pod.template.volumes else None
@@ -124,19 +156,26 @@ class Scheduler:
 
     def _place(self, profile: Profile, pod: Pod) -> int:
         """The row for a pod. Raises `Refused`."""
-        nodes = self.cluster.nodes
-        if not len(nodes):
+        if not len(self.cluster.nodes):
             raise Refused(NO_NODES)
         evaluation = self.evaluations.of(profile, pod.template)
         try:
             row = self._choose(evaluation, pod)
             if row is not None:
                 return row
-            only = nodes.row_of.get(pod.pinned, -1) if pod.pinned else None
-            reasons = evaluation.reasons(only)
         except Rejected as rejected:
-            text = fit_error(len(nodes), Counter(), rejected.message)
-            raise Refused(text, frozenset((rejected.plugin,))) from rejected
+            raise self._rejected(rejected) from rejected
+        raise self._refused(profile, evaluation, pod)
+
+    def _rejected(self, rejected: Rejected) -> Refused:
+        text = fit_error(len(self.cluster.nodes), Counter(), rejected.message)
+        return Refused(text, frozenset((rejected.plugin,)))
+
+    def _refused(self, profile: Profile, evaluation: Evaluation, pod: Pod, extended: Filtered | None = None) -> Refused:
+        """Why the pod fits nowhere, and what preemption can do about it."""
+        nodes = self.cluster.nodes
+        only = nodes.row_of.get(pod.pinned, -1) if pod.pinned else None
+        reasons = evaluation.reasons(only)
         if pod.pinned:
             # The pod's affinity names one node: the others are out by that alone.
             others = len(nodes) - (only != -1)
@@ -144,9 +183,68 @@ class Scheduler:
             hopeless = reasons.hopeless.copy()
             hopeless[np.arange(nodes.capacity) != only] = True
             reasons = Reasons(counts, reasons.plugins | {_AFFINITY}, hopeless)
-        outcome = self.preemption.try_for(pod, evaluation, reasons)
+        if extended is not None:
+            hopeless = reasons.hopeless.copy()
+            hopeless[[nodes.row_of[name] for name in extended.hopeless if name in nodes.row_of]] = True
+            reasons = Reasons(reasons.counts + extended.reasons, frozenset(), hopeless)
+        preemption = self.preemption.get(profile.name)
+        if preemption is None:
+            return Refused(fit_error(len(nodes), reasons.counts, after=NO_CLAIMS), reasons.plugins)
+        outcome = preemption.try_for(pod, evaluation, reasons)
         after = "" if outcome.candidate else f"{NO_CLAIMS}, preemption: {outcome.refusal}"
-        raise Refused(fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome)
+        return Refused(fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome)
+
+    # With extenders: the same, with questions to others in between
+
+    async def _schedule_extended(self, queued: Queued) -> None:
+        pod = queued.pod
+        if not any(extender.is_interested(pod) for extender in self.extenders):
+            self._schedule(queued)
+            return
+        profile = self._profile_for(pod)
+        if profile is None:
+            return
+        started = time.perf_counter()
+        try:
+            row = await self._place_extended(profile, pod)
+        except Refused as refused:
+            self._unschedulable(profile, queued, refused, started)
+        except ExtenderError as error:
+            self._failed(profile, queued, str(error), started)
+        else:
+            self._placed(profile, queued, row, started)
+
+    async def _place_extended(self, profile: Profile, pod: Pod) -> int:
+        """Raises `Refused`, ExtenderError."""
+        nodes = self.cluster.nodes
+        if not len(nodes):
+            raise Refused(NO_NODES)
+        evaluation = self.evaluations.of(profile, pod.template)
+        try:
+            while True:
+                feasible = evaluation.feasible()
+                rows = [
+                    int(row) for row in np.flatnonzero(feasible) if not pod.pinned or nodes.names[row] == pod.pinned
+                ]
+                if not rows:
+                    raise self._refused(profile, evaluation, pod)
+                objects: dict[str, Object] = {nodes.names[row]: nodes.objects[row] or {} for row in rows}
+                left = await filtered(self.extenders, pod, objects)
+                if not left.nodes:
+                    raise self._refused(profile, evaluation, pod, left)
+                remaining = {name: objects[name] for name in left.nodes if name in objects}
+                bonus = await rated(self.extenders, pod, remaining)
+                # The cluster may have changed while they were asked.
+                now = evaluation.feasible()
+                fitting = [nodes.row_of[name] for name in remaining if name in nodes.row_of]
+                fitting = [row for row in fitting if now[row] and self._keeps_promises(evaluation, pod, row)]
+                if fitting:
+                    among = np.zeros_like(now)
+                    among[fitting] = True
+                    totals = evaluation.totals(among)
+                    return max(fitting, key=lambda row: int(totals[row]) + bonus[nodes.names[row]])
+        except Rejected as rejected:
+            raise self._rejected(rejected) from rejected
 
     def _choose(self, evaluation: Evaluation, pod: Pod) -> int | None:
         """One of the best rows; a row that has promises to keep is looked at more closely before it is taken."""
@@ -216,9 +314,20 @@ class Scheduler:
                     await volumes.bind(self.context, self._client, decision, node)
                 finally:
                     volumes.release(self.context, decision)
+            binder = next((e for e in self.extenders if e.about.bind_verb and e.is_interested(pod)), None)
             async with self._calls:
-                await self._pods.create_subresource(pod.name, "binding", binding, pod.namespace)
-        except (ApiError, Unreachable, ConnectionError, TimeoutError, volumes.VolumesNotBound) as error:
+                if binder is not None:
+                    await binder.bind(pod, node)
+                else:
+                    await self._pods.create_subresource(pod.name, "binding", binding, pod.namespace)
+        except (
+            ApiError,
+            Unreachable,
+            ConnectionError,
+            TimeoutError,
+            volumes.VolumesNotBound,
+            ExtenderError,
+        ) as error:
             self._not_bound(profile, queued, error, started)
             return
         took = time.perf_counter() - started
@@ -236,22 +345,27 @@ class Scheduler:
         pod, node = queued.pod, queued.pod.node
         log.warning("binding of %s/%s to %s: %s", pod.namespace, pod.name, node, error)
         self._forget(pod)
+        if not isinstance(error, ApiError) or error.code != 404:
+            self._failed(profile, queued, f"binding rejected: {error}", started)
+
+    def _failed(self, profile: Profile, queued: Queued, message: str, started: float) -> None:
+        """Something other than the cluster kept the pod from its node: say so and try again after a while."""
+        pod = queued.pod
         metrics.ATTEMPTS.labels(profile.name, "error").inc()
         metrics.ATTEMPT_SECONDS.labels(profile.name, "error").observe(time.perf_counter() - started)
-        if isinstance(error, ApiError) and error.code == 404:
-            return
         current = self.intake.pending(pod.key)
         if current is None or current.uid != pod.uid:
             return
         queued.pod = current
         self.queue.retry(queued)
-        self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", f"binding rejected: {error}")
-        self._start(self._set_condition(current, "SchedulerError", f"binding rejected: {error}"))
+        self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", message)
+        self._start(self._set_condition(current, "SchedulerError", message))
 
     # Pods that fit nowhere
 
     def _unschedulable(self, profile: Profile, queued: Queued, refused: Refused, started: float) -> None:
         pod, outcome = queued.pod, refused.preemption
+        metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
         metrics.ATTEMPTS.labels(profile.name, "unschedulable").inc()
         metrics.ATTEMPT_SECONDS.labels(profile.name, "unschedulable").observe(time.perf_counter() - started)
         if outcome.candidate is not None:
@@ -371,6 +485,6 @@ def _count_incoming(place: str, event: str) -> None:
     metrics.INCOMING.labels(place, event).inc()
 
 
-async def run_scheduler(client: Client, *, clock: Clock = REAL, profiles: tuple[Profile, ...] = ()) -> None:
-    """A whole scheduler in the caller's loop, until cancelled."""
-    await Scheduler(client, profiles, clock=clock).run()
+async def run_scheduler(client: Client, *, clock: Clock = REAL, configuration: Configuration | None = None) -> None:
+    """A whole scheduler in the caller's loop, until cancelled. `peavine.scheduler.config` reads a configuration."""
+    await Scheduler(client, configuration, clock=clock).run()

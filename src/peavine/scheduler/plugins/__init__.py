@@ -5,6 +5,7 @@ from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
 from peavine.scheduler.plugins.image_locality import ImageLocality
 from peavine.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from peavine.scheduler.plugins.node_affinity import NodeAffinity
+from peavine.scheduler.plugins.node_name import NodeName
 from peavine.scheduler.plugins.node_ports import NodePorts
 from peavine.scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from peavine.scheduler.plugins.node_unschedulable import NodeUnschedulable
@@ -32,4 +33,7 @@ DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
     (ImageLocality, 1),
 )
 
-__all__ = ["DEFAULT_PLUGINS", "Check", "Plugin", "Rating", "Rejected"]
+# Known to configurations, but on by default in none.
+OTHER_PLUGINS: tuple[type[Plugin], ...] = (NodeName,)
+
+__all__ = ["DEFAULT_PLUGINS", "OTHER_PLUGINS", "Check", "Plugin", "Rating", "Rejected"]
