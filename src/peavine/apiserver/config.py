@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,3 +61,12 @@ class Config:
     encryption_provider_config: str = ""
     enable_aggregation: bool = True
     kubernetes_version: str = "1.37"
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a Go duration such as 1h30m, 10s or 250ms. Raises ValueError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"invalid duration {text!r}")
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in parts)

@@ -28,7 +28,7 @@ from peavine.apiserver.bootstrap.presence import Presence
 from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap, kubernetes_service
 from peavine.apiserver.cache import Cache
 from peavine.apiserver.cache.cache import CacheLister
-from peavine.apiserver.config import Config
+from peavine.apiserver.config import Config, seconds_of
 from peavine.apiserver.discovery import Discovery
 from peavine.apiserver.endpoints import health
 from peavine.apiserver.endpoints.dispatch import dispatch, not_served
@@ -56,6 +56,7 @@ Object = dict[str, Any]
 GZIP_FROM_BYTES = 128 << 10
 GZIP_IN_THREAD_FROM_BYTES = 512 << 10
 CERTIFICATE_SECONDS = 60.0
+LONG_RUNNING = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 
 
 class ApiServer:
@@ -248,9 +249,16 @@ class ApiServer:
         exchange.extra_headers.append(("Audit-Id", info.audit_id))
         try:
             resolve(info)
-            response = await self._authenticated(exchange)
+            if long_running(info):
+                response = await self._authenticated(exchange)
+            else:
+                async with asyncio.timeout(self._seconds(info)):
+                    response = await self._authenticated(exchange)
         except errors.ApiError as error:
             response = self.failure(info, error)
+        except TimeoutError:
+            words = "request did not complete within the allotted timeout"
+            response = self.failure(info, errors.timeout(words))
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Unavailable as error:
@@ -272,6 +280,17 @@ class ApiServer:
             if len(response.body) >= GZIP_FROM_BYTES and info.method == "GET" and "gzip" in _accepted(info):
                 await compress(response)
         return response
+
+    def _seconds(self, info: RequestInfo) -> float:
+        """How long a request may take: what it says itself, up to the server's limit. Raises ApiError 400."""
+        most = self.config.request_timeout_seconds
+        asked = info.parameter("timeout")
+        if not asked:
+            return most
+        try:
+            return min(seconds_of(asked), most) or most
+        except ValueError:
+            raise errors.bad_request("invalid timeout specified in the request URL") from None
 
     async def _authenticated(self, exchange: Exchange) -> Response | None:
         info = exchange.info
@@ -443,6 +462,11 @@ def _quoted(text: str) -> str:
     """A quoted-string of HTTP: backslashes and quotes escaped, control characters gone."""
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(c if c.isprintable() else " " for c in text)[:1024]
+
+
+def long_running(info: RequestInfo) -> bool:
+    """Watches and streams: no timeout holds for them."""
+    return info.verb in ("watch", "proxy") or info.subresource in LONG_RUNNING
 
 
 def _accepted(info: RequestInfo) -> str:

@@ -9,7 +9,7 @@ import os
 import socket
 from pathlib import Path
 
-from peavine.apiserver.config import Config
+from peavine.apiserver.config import Config, seconds_of
 from peavine.apiserver.server import ApiServer
 from peavine.base import lifetimes, logs
 
@@ -76,17 +76,6 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def duration(text: str) -> float:
-    """Seconds of a Go duration such as 1h30m or 10s. Raises ValueError."""
-    import re
-
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
-    if not parts or "".join(n + u for n, u in parts) != text:
-        raise ValueError(f"invalid duration {text!r}")
-    return sum(float(n) * units[u] for n, u in parts)
-
-
 def own_address() -> str:
     """The address that this machine's default route uses; loopback where there is none. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -147,11 +136,11 @@ def configure(args: argparse.Namespace) -> Config:
         disable_admission_plugins=_list(args.disable_admission_plugins),
         service_cluster_ip_range=args.service_cluster_ip_range,
         service_node_port_range=args.service_node_port_range,
-        event_ttl_seconds=int(duration(args.event_ttl)),
-        request_timeout_seconds=duration(args.request_timeout),
+        event_ttl_seconds=int(seconds_of(args.event_ttl)),
+        request_timeout_seconds=seconds_of(args.request_timeout),
         max_requests_inflight=args.max_requests_inflight,
         max_mutating_requests_inflight=args.max_mutating_requests_inflight,
-        compaction_interval_seconds=duration(args.etcd_compaction_interval),
+        compaction_interval_seconds=seconds_of(args.etcd_compaction_interval),
         audit_log_path=args.audit_log_path,
         audit_policy_file=args.audit_policy_file,
         encryption_provider_config=args.encryption_provider_config,
