@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ import orjson
 from peavine.machinery.names import group_version
 
 Object = dict[str, Any]
+Fields = Mapping[str, Callable[[Object], str]]
 NO_LABELS: dict[str, str] = {}
 
 
@@ -51,11 +53,16 @@ class Change:
 class Form:
     """How the objects of one resource look in the store: `{"kind":K,"apiVersion":V,"metadata":{...}...}`."""
 
-    def __init__(self, group: str, version: str, kind: str, fields: Mapping[str, Callable[[Object], str]]) -> None:
+    def __init__(self, group: str, version: str, kind: str, fields: Callable[[], Fields]) -> None:
+        """`fields` gives the kind's field labels; asked with the first object (a kind without any is not imported)."""
         self.api_version, self.kind = group_version(group, version), kind
         self.head = open_object(self.api_version, kind)
-        # Field labels beyond name and namespace, read once when the object is loaded.
-        self.fields = {k: v for k, v in fields.items() if k not in ("metadata.name", "metadata.namespace")}
+        self._ask_fields = fields
+
+    @cached_property
+    def fields(self) -> Fields:
+        """Field labels beyond name and namespace, read once when an object is loaded."""
+        return {k: v for k, v in self._ask_fields().items() if k not in ("metadata.name", "metadata.namespace")}
 
     def encode(self, obj: Object) -> bytes:
         """The stored bytes of an object: type first, then metadata, without a resource version."""

@@ -81,7 +81,7 @@ class Registry:
         hub = kind.hub
         found = self._resources.get((hub.group, hub.plural))
         if found is None:
-            form = Form(hub.group, hub.version, hub.kind, hub.field_labels)
+            form = Form(hub.group, hub.version, hub.kind, lambda: hub.field_labels)
             cached = self.cache.register(hub.group, hub.plural, form, hub.storage_prefix, hub.namespaced)
             found = self._resources[hub.group, hub.plural] = Resource(hub, cached)
         found.kinds[kind.version if kind.group == hub.group else f"{kind.group}/{kind.version}"] = kind
@@ -91,7 +91,7 @@ class Registry:
     async def serve_custom(self, kinds: list[Kind]) -> None:
         """Serve the versions of one custom resource (replacing what was served of it); `kinds` share one hub."""
         hub = kinds[0].hub
-        form = Form(hub.group, hub.version, hub.kind, hub.field_labels)
+        form = Form(hub.group, hub.version, hub.kind, lambda: hub.field_labels)
         known = self._resources.get((hub.group, hub.plural))
         if known is None or known.cache.form.head != form.head or set(known.cache.form.fields) != set(form.fields):
             if known is not None:
