@@ -38,11 +38,14 @@ def labels(pairs: Mapping[str, str] | None) -> str:
 
 def selector(label_selector: Object | None) -> str:
     """A LabelSelector as text: `app=web,tier in (a,b),!old`; `<none>` where it selects nothing or everything."""
-    from peavine.machinery.selectors import selector_of
+    from peavine.machinery.selectors import SelectorError, selector_of
 
     if not label_selector:
         return NONE
-    return str(selector_of(label_selector)) or NONE
+    try:
+        return str(selector_of(label_selector)) or NONE
+    except SelectorError:
+        return "<error>"
 
 
 def joined(items: Iterable[str] | None, none: str = "") -> str:

@@ -58,7 +58,8 @@ def default(obj: Object) -> None:
 
 
 def validate_create(obj: Object) -> list[FieldError]:
-    return driver_name(name(obj), "metadata.name") + _spec(obj.get("spec") or {})
+    own = name(obj)
+    return (driver_name(own, "metadata.name") if own else []) + _spec(obj.get("spec") or {})
 
 
 def _spec(spec: Object) -> list[FieldError]:
