@@ -12,7 +12,6 @@ from typing import Any
 
 from peavine.base import logs
 from peavine.base.lifetimes import run, scope
-from peavine.base.metrics import CONTENT_TYPE, exposition
 from peavine.client import Client, LeaderElector, load_kubeconfig
 from peavine.client.config import ConfigError, in_cluster
 
@@ -117,6 +116,9 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
                 continue
         status, kind, body = "200 OK", "text/plain; charset=utf-8", b"ok"
         if path == b"/metrics":
+            # Imported when asked for: a process that nobody scrapes does not pay for it.
+            from peavine.base.metrics import CONTENT_TYPE, exposition
+
             kind, body = CONTENT_TYPE, exposition()
         elif path not in (b"/healthz", b"/livez", b"/readyz"):
             status, body = "404 Not Found", b"404 page not found\n"

@@ -16,7 +16,7 @@ from peavine.cmd.supervise import lock
 def flags() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="peavine status", description=__doc__)
     options.add_argument("--data-dir", default=default_data_dir(), help="data directory (default: %(default)s)")
-    options.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    options.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the answer")
     return options
 
 

@@ -50,7 +50,9 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument("--pod-cidr", default="", help="range of pod addresses (default: %(default)s, the first free)")
     options.add_argument("--service-cidr", default="", help="range of Service addresses (default: the first free)")
     options.add_argument("--store", default="", help="sqlite (default), or etcd://host:port[,host:port]")
-    options.add_argument("--proxy-mode", choices=("nftables", "iptables", "ipvs", "userspace"), default="nftables")
+    options.add_argument(
+        "--proxy-mode", choices=("nftables", "iptables", "ipvs", "userspace"), default="nftables", help="of Services"
+    )
     options.add_argument("--backend", choices=("host-gw", "vxlan", "none"), default="host-gw", help="pod network")
     options.add_argument("--foreground", action="store_true", help="supervise in this process until interrupted")
     options.add_argument("--timeout", type=float, default=READY_SECONDS_MAX, help="seconds to wait for the node")
