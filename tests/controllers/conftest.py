@@ -61,11 +61,18 @@ class FakeNodes:
 @contextlib.asynccontextmanager
 async def cluster(*names, **options):
     """An API server with the named controllers (all unless named) and fake nodes: yields (client, nodes)."""
-    async with AsyncCluster(controllers=names or True, scheduler=False, nodes=0, **options) as running:
+    wanted = (*names, "serviceaccount-controller") if names else True
+    async with AsyncCluster(controllers=wanted, scheduler=False, nodes=0, **options) as running:
         nodes = FakeNodes(running.client)
         async with scope() as tasks:
             tasks.start(nodes.run())
+            await eventually(lambda: _has_default_account(running.client))
             yield running.client, nodes
+
+
+async def _has_default_account(client):
+    """Pods are refused until the namespace has its ServiceAccount."""
+    return (await client.resource("v1", "serviceaccounts").list("default"))["items"]
 
 
 def workload(kind="Deployment", name="web", replicas=3, api_version="apps/v1", image="web:1", **spec):

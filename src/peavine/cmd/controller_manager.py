@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fnmatch
 import importlib
 from pathlib import Path
 from typing import Any
 
+from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client import Client, EventRecorder, InformerFactory
+from peavine.client.identity import ServiceAccountClient, anonymous_context
 from peavine.client.rest import wait_ready
-from peavine.cmd.process import connect, leader_flags, led, parser, serve
+from peavine.cmd.process import connect, leader_flags, led, parser, serve, truth
 from peavine.controllers import CONTROLLERS
 from peavine.controllers.controller import Context, Controller
 
@@ -33,6 +36,9 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument("--cluster-signing-cert-file", default="", help="CA certificate that signs CSRs (PEM)")
     options.add_argument("--cluster-signing-key-file", default="", help="key of that CA (PEM)")
     options.add_argument("--service-account-private-key-file", default="", help="key that signs legacy tokens (PEM)")
+    options.add_argument(
+        "--use-service-account-credentials", type=truth, default=True, help="each controller acts as its own account"
+    )
     options.add_argument("--node-monitor-grace-period", type=float, default=50.0, help="seconds")
     options.add_argument("--terminated-pod-gc-threshold", type=int, default=12500, help="terminated pods kept")
     return options
@@ -58,27 +64,43 @@ def load(name: str) -> type[Controller]:
     return getattr(importlib.import_module(f"peavine.controllers.{module}"), class_)
 
 
-async def run_controllers(client: Client, names: list[str], options: dict[str, Any], **context: Any) -> None:
-    """Run the named controllers over shared informers until cancelled."""
-    informers = InformerFactory(client, **context)
-    controllers = []
-    for name in names:
-        recorder = EventRecorder(client, name, **context)
-        controllers.append(load(name)(Context(client, informers, recorder, options=options, **context)))
+async def run_controllers(
+    client: Client, names: list[str], options: dict[str, Any], *, own_accounts: bool = True, clock: Clock = REAL
+) -> None:
+    """Run the named controllers over shared informers until cancelled.
+
+    With `own_accounts` each acts as its own service account, so that it can do no more than its role allows; the
+    informers are the process' own.
+    """
+    informers = InformerFactory(client, clock=clock)
     async with scope() as tasks:
         tasks.start(informers.run(), name="informers")
-        running = [tasks.start(controller.run(), name=controller.name) for controller in controllers]
+        classes = [load(name) for name in names]
+        clients: dict[str, Client] = {}
+        if own_accounts:
+            context, waiting = anonymous_context(client), []
+            for account in dict.fromkeys(c.account for c in classes):
+                clients[account] = own = ServiceAccountClient(client, "kube-system", account, context, clock=clock)
+                tasks.start(own.run(), name=f"token of {account}")
+                waiting.append(own.ready.wait())
+            await asyncio.gather(*waiting)
+        controllers = []
+        for class_ in classes:
+            acting = clients.get(class_.account, client)
+            recorder = EventRecorder(acting, class_.name, clock=clock)
+            tasks.start(recorder.run(), name=f"events of {class_.name}")
+            controllers.append(class_(Context(acting, informers, recorder, clock, options)))
         for controller in controllers:
-            tasks.start(controller.recorder.run(), name=f"events of {controller.name}")
-        for task in running:
-            await task
+            tasks.start(controller.run(), name=controller.name)
+        await asyncio.Event().wait()
 
 
 async def _main(args: argparse.Namespace, root_ca: str) -> None:
     client = connect(args, "controller-manager")
     await wait_ready(client)
     options = {**vars(args), "root_ca": root_ca or client.config.ca}
-    await led(args, client, lambda: run_controllers(client, chosen(args.controllers), options))
+    own = args.use_service_account_credentials
+    await led(args, client, lambda: run_controllers(client, chosen(args.controllers), options, own_accounts=own))
 
 
 def main(argv: list[str]) -> int:

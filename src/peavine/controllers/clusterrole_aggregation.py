@@ -11,6 +11,7 @@ API = "rbac.authorization.k8s.io/v1"
 
 class ClusterRoleAggregationController(Controller):
     name = "clusterrole-aggregation-controller"
+    account = "clusterrole-aggregation-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -44,9 +44,13 @@ class Context:
 
 
 class Controller:
-    """Base of every controller. `name` is upstream's name of it (`--controllers`, logs, metrics)."""
+    """Base of every controller. `name` is upstream's name of it (`--controllers`, logs, metrics).
+
+    `account` is the service account in kube-system that it acts as; upstream's bootstrap roles are bound to that name.
+    """
 
     name: ClassVar[str]
+    account: ClassVar[str]
     workers: ClassVar[int] = 5
     on_by_default: ClassVar[bool] = True
 

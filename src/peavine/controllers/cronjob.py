@@ -20,6 +20,7 @@ SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 
 class CronJobController(Controller):
     name = "cronjob-controller"
+    account = "cronjob-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

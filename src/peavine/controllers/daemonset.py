@@ -39,6 +39,7 @@ NETWORK_UNAVAILABLE = ("node.kubernetes.io/network-unavailable", "NoSchedule")
 
 class DaemonSetController(Controller):
     name = "daemonset-controller"
+    account = "daemon-set-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

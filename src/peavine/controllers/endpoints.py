@@ -23,6 +23,7 @@ MANAGED_BY = "endpoint-controller"
 
 class EndpointsController(Controller):
     name = "endpoints-controller"
+    account = "endpoint-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -31,6 +31,7 @@ SAME_ZONE = ("PreferClose", "PreferSameZone")
 
 class EndpointSliceController(Controller):
     name = "endpointslice-controller"
+    account = "endpointslice-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

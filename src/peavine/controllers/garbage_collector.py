@@ -43,6 +43,7 @@ class Node:
 
 class GarbageCollector(Controller):
     name = "garbage-collector-controller"
+    account = "generic-garbage-collector"
     workers = 20
 
     def __init__(self, context: Context) -> None:
@@ -101,7 +102,7 @@ class GarbageCollector(Controller):
             for obj in informer.list():
                 self._deleted(obj)
         for gvr in wanted.keys() - self._monitors.keys():
-            endpoint = Resource(self.client, gvr, metadata_only=True)
+            endpoint = Resource(self.context.informers.client, gvr, metadata_only=True)
             informer = Informer(endpoint, transform=_skeleton(gvr), clock=self.clock)
             informer.add_handler(self._added, self._updated, self._deleted)
             self._monitors[gvr] = (informer, tasks.start(informer.run(), name=f"gc {gvr.group_resource}"))

@@ -33,6 +33,7 @@ LOOK_AGAIN_SECONDS_MAX = 5.0
 
 class NamespaceController(Controller):
     name = "namespace-controller"
+    account = "namespace-controller"
     workers = 10
 
     def __init__(self, context: Context) -> None:

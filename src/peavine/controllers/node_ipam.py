@@ -18,6 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 class NodeIPAMController(Controller):
     name = "node-ipam-controller"
+    account = "node-controller"
     # Two nodes served at once might be given the same part.
     workers = 1
 

@@ -42,6 +42,7 @@ class _Health:
 
 class NodeLifecycleController(Controller):
     name = "node-lifecycle-controller"
+    account = "node-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -18,6 +18,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 class PodGCController(Controller):
     name = "pod-garbage-collector-controller"
+    account = "pod-garbage-collector"
     workers = 1
 
     def __init__(self, context: Context) -> None:

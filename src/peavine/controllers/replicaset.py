@@ -28,6 +28,7 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 class ReplicaSetController(Controller):
     name = "replicaset-controller"
+    account = "replicaset-controller"
     api_version, plural, kind, group = "apps/v1", "replicasets", "ReplicaSet", "apps"
 
     def __init__(self, context: Context) -> None:
@@ -174,6 +175,7 @@ class ReplicaSetController(Controller):
 
 class ReplicationControllerController(ReplicaSetController):
     name = "replicationcontroller-controller"
+    account = "replication-controller"
     api_version, plural, kind, group = "v1", "replicationcontrollers", "ReplicationController", ""
 
     def selector(self, owner: Object) -> Selector:

@@ -8,6 +8,7 @@ from peavine.machinery.errors import ApiError
 
 class ServiceAccountController(Controller):
     name = "serviceaccount-controller"
+    account = "service-account-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -35,6 +35,7 @@ def ordinal_of(pod: Object) -> int:
 
 class StatefulSetController(Controller):
     name = "statefulset-controller"
+    account = "statefulset-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -301,10 +302,8 @@ class _Step:
                     and not (o["kind"] == "Pod" and o["name"] == f"{meta['name']}-{suffix}")
                 ]
                 if kept + owners != (claim_["metadata"].get("ownerReferences") or []):
-                    patch = {"metadata": {"uid": claim_["metadata"]["uid"], "ownerReferences": kept + owners}}
-                    await self.controller.client.resource("v1", "persistentvolumeclaims").patch(
-                        claim_["metadata"]["name"], patch, meta["namespace"]
-                    )
+                    changed = {**claim_, "metadata": {**claim_["metadata"], "ownerReferences": kept + owners}}
+                    await self.controller.client.resource("v1", "persistentvolumeclaims").update(changed)
 
     def _claim_owners(self, policy: Object, ordinal: int) -> list[Object]:
         meta = self.set["metadata"]

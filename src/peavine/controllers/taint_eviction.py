@@ -16,6 +16,7 @@ from peavine.machinery.meta import parse_time
 
 class TaintEvictionController(Controller):
     name = "taint-eviction-controller"
+    account = "node-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -10,6 +10,7 @@ from peavine.machinery.meta import parse_time
 
 class TTLAfterFinishedController(Controller):
     name = "ttl-after-finished-controller"
+    account = "ttl-after-finished-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -50,6 +50,7 @@ NOT_INHERITED = {
 
 class DeploymentController(Controller):
     name = "deployment-controller"
+    account = "deployment-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -246,8 +247,9 @@ class Rollout:
                 await self._progress("True", "FoundNewReplicaSet", message)
         if (self.deployment["metadata"].get("annotations") or {}).get(REVISION) != revision:
             meta = self.deployment["metadata"]
-            patch = {"metadata": {"annotations": {REVISION: revision}}}
-            self.deployment = await self.controller.resource.patch(meta["name"], patch, meta["namespace"])
+            annotations = {**(meta.get("annotations") or {}), REVISION: revision}
+            changed = {**self.deployment, "metadata": {**meta, "annotations": annotations}}
+            self.deployment = await self.controller.resource.update(changed)
 
     def _annotations(self, rs: Object | None, revision: str) -> dict[str, str]:
         old = (rs["metadata"].get("annotations") or {}) if rs else {}

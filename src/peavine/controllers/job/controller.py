@@ -30,6 +30,7 @@ PODS_PER_STEP_MAX = 500
 
 class JobController(Controller):
     name = "job-controller"
+    account = "job-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
