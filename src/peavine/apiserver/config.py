@@ -56,7 +56,11 @@ class Config:
     max_mutating_requests_inflight: int = 200
     compaction_interval_seconds: float = 300.0
     shutdown_grace_seconds: float = 10.0
+    enable_priority_and_fairness: bool = True
     audit_log_path: str = ""
+    audit_log_maxsize: int = 100  # MiB
+    audit_log_maxbackup: int = 10
+    audit_log_maxage: int = 30  # days
     audit_policy_file: str = ""
     encryption_provider_config: str = ""
     enable_aggregation: bool = True

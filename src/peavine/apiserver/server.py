@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import ipaddress
 import logging
 import os
 import ssl
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,21 +17,22 @@ from peavine.apiserver.admission.request import CREATE
 from peavine.apiserver.allocation import ServiceAllocator
 from peavine.apiserver.allocation.addresses import Addresses
 from peavine.apiserver.allocation.ports import Ports, StoreLedger
+from peavine.apiserver.audit import Auditor, LogFile, load_policy
 from peavine.apiserver.authentication.build import AuthenticationConfig, build_authenticator
-from peavine.apiserver.authentication.impersonation import impersonate
-from peavine.apiserver.authorization.attributes import Attributes, decide, refusal
 from peavine.apiserver.authorization.build import build_authorizer
 from peavine.apiserver.authorization.reviews import Reviews
 from peavine.apiserver.bootstrap.presence import Presence
 from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap, kubernetes_service
 from peavine.apiserver.cache import Cache
 from peavine.apiserver.cache.cache import CacheLister
-from peavine.apiserver.config import Config, seconds_of
+from peavine.apiserver.config import Config
 from peavine.apiserver.discovery import Discovery
 from peavine.apiserver.endpoints import health
 from peavine.apiserver.endpoints.dispatch import dispatch, not_served
-from peavine.apiserver.endpoints.negotiation import JSON, Output, negotiate
+from peavine.apiserver.endpoints.negotiation import JSON, Output
 from peavine.apiserver.endpoints.rendering import encode
+from peavine.apiserver.fairness import MaxInFlight, PriorityAndFairness
+from peavine.apiserver.filters import Filters
 from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
 from peavine.apiserver.metrics import CONTENT_TYPE, ApiMetrics
@@ -41,22 +40,18 @@ from peavine.apiserver.proxying.aggregation import Aggregator
 from peavine.apiserver.proxying.locations import Locations
 from peavine.apiserver.registry import Registry, WriteRequest
 from peavine.apiserver.registry.writer import RegistryWriter
-from peavine.apiserver.requests import RequestInfo, resolve
+from peavine.apiserver.requests import RequestInfo
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.machinery import errors
 from peavine.machinery.schema import Schema
 from peavine.store import Store, open_store
-from peavine.store.interface import StoreError, Unavailable
+from peavine.store.interface import StoreError
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
-# Answers from this size on are compressed for clients that take it; in a thread from the second.
-GZIP_FROM_BYTES = 128 << 10
-GZIP_IN_THREAD_FROM_BYTES = 512 << 10
 CERTIFICATE_SECONDS = 60.0
-LONG_RUNNING = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 
 
 class ApiServer:
@@ -72,6 +67,7 @@ class ApiServer:
         self.registry: Registry = None  # type: ignore[assignment]
         self.openapi: Any = None
         self.metrics = ApiMetrics()
+        self.auditor: Auditor | None = None
         self.presence: Presence | None = None
         self.http: HttpServer = None  # type: ignore[assignment]
 
@@ -99,7 +95,8 @@ class ApiServer:
             tasks.start(self._renew_certificate(tls), name="certificate")
         tasks.start(self.allocator.run(), name="allocator")
         tasks.start(self._compact(), name="compaction")
-        self.http = HttpServer(self.handle, tls=tls, clock=self.clock)
+        self.filters = self._build_filters()
+        self.http = HttpServer(self.filters.handle, tls=tls, clock=self.clock)
         self.port = await self.http.listen(config.bind_address, config.secure_port, tasks)
         self.discovery.address = f"{config.advertise_address}:{self.port}"
         await self._appear()
@@ -149,6 +146,34 @@ class ApiServer:
             authorizer=self.authorizer,
             clock=self.clock,
             last=[self.allocator],
+            registry=self.registry,
+        )
+
+    def _build_filters(self) -> Filters:
+        config = self.config
+        fairness: Any
+        if config.enable_priority_and_fairness:
+            seats = config.max_requests_inflight + config.max_mutating_requests_inflight
+            fairness = PriorityAndFairness(self.lister, self.writer, seats=seats, clock=self.clock)
+            self.tasks.start(fairness.run(), name="fairness")
+        else:
+            fairness = MaxInFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
+        if config.audit_log_path:
+            backend = LogFile(
+                config.audit_log_path,
+                size_mib_max=config.audit_log_maxsize,
+                backups_max=config.audit_log_maxbackup,
+                age_days_max=config.audit_log_maxage,
+            )
+            self.auditor = Auditor(load_policy(config.audit_policy_file), [backend], self.clock)
+        return Filters(
+            self._routed,
+            authenticator=self.authenticator,
+            authorizer=self.authorizer,
+            fairness=fairness,
+            auditor=self.auditor,
+            metrics=self.metrics,
+            timeout_seconds=config.request_timeout_seconds,
         )
 
     async def _bootstrap(self) -> None:
@@ -229,6 +254,8 @@ class ApiServer:
                 for watcher in resource.watchers.every():
                     watcher.sink.end("shutting down")
             await self.http.drain(self.config.shutdown_grace_seconds)
+        if self.auditor is not None:
+            self.auditor.close()
         if self.store is not None:
             await self.store.close()
 
@@ -241,70 +268,7 @@ class ApiServer:
             finally:
                 await asyncio.shield(self.stop())
 
-    # --- the chain -----------------------------------------------------------------------------
-    async def handle(self, exchange: Exchange) -> Response | None:
-        """Answer one request: who, may they, what; every failure becomes a Status."""
-        info = exchange.info
-        started = time.perf_counter()
-        exchange.extra_headers.append(("Audit-Id", info.audit_id))
-        try:
-            resolve(info)
-            if long_running(info):
-                response = await self._authenticated(exchange)
-            else:
-                async with asyncio.timeout(self._seconds(info)):
-                    response = await self._authenticated(exchange)
-        except errors.ApiError as error:
-            response = self.failure(info, error)
-        except TimeoutError:
-            words = "request did not complete within the allotted timeout"
-            response = self.failure(info, errors.timeout(words))
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except Unavailable as error:
-            response = self.failure(info, errors.unavailable(f"the store is not available: {error}"))
-        except StoreError as error:
-            response = self.failure(info, errors.internal(str(error)))
-        except Exception as error:
-            log.exception("%s %s", info.method, info.path)
-            words = f"This request caused apiserver to panic. Look in the logs for details. ({type(error).__name__})"
-            response = self.failure(info, errors.internal(words))
-        if exchange.answered:
-            return None
-        if response is not None:
-            for text in info.warnings:
-                exchange.extra_headers.append(("Warning", '299 - "' + _quoted(text) + '"'))
-            if not any(name == "Cache-Control" for name, _ in response.headers):
-                response.headers.append(("Cache-Control", "no-cache, private"))
-            self.metrics.observe(info, response.status, time.perf_counter() - started, len(response.body))
-            if len(response.body) >= GZIP_FROM_BYTES and info.method == "GET" and "gzip" in _accepted(info):
-                await compress(response)
-        return response
-
-    def _seconds(self, info: RequestInfo) -> float:
-        """How long a request may take: what it says itself, up to the server's limit. Raises ApiError 400."""
-        most = self.config.request_timeout_seconds
-        asked = info.parameter("timeout")
-        if not asked:
-            return most
-        try:
-            return min(seconds_of(asked), most) or most
-        except ValueError:
-            raise errors.bad_request("invalid timeout specified in the request URL") from None
-
-    async def _authenticated(self, exchange: Exchange) -> Response | None:
-        info = exchange.info
-        info.user = await self.authenticator.authenticate(info)
-        if "impersonate-user" in info.headers or any(name.startswith("impersonate-") for name in info.headers):
-            await impersonate(info, self.authorizer)
-        assert info.user is not None
-        attributes = Attributes.of(info, info.user)
-        decision = await decide(self.authorizer, attributes)
-        if not decision.allowed:
-            words = refusal(attributes, decision.reason)
-            raise errors.forbidden(info.resource, info.name, words, info.group)
-        return await self._routed(exchange)
-
+    # --- requests ------------------------------------------------------------------------------
     async def _routed(self, exchange: Exchange) -> Response | None:
         info = exchange.info
         first, *rest = info.path.strip("/").split("/")
@@ -437,52 +401,6 @@ class ApiServer:
             raise errors.ApiError(501, "NotImplemented", f"{kind.plural} is not implemented")
         assert info.user is not None
         return await self.reviews.create(kind.plural, info.user, namespace, obj)
-
-    # --- answers -------------------------------------------------------------------------------
-    def failure(self, info: RequestInfo, error: errors.ApiError) -> Response:
-        """An error as a Status, in the form that the client asked for where that can be had."""
-        status = error.status()
-        more = getattr(error, "metadata", None)
-        if more:
-            status["metadata"] = more
-        try:
-            output = negotiate(info, None, ())
-        except errors.ApiError:
-            output = Output()
-        body = encode(status, output)
-        response = Response(error.code, body, output.media_type, list(error.headers.items()))
-        if error.code == 401:
-            response.headers.append(("WWW-Authenticate", 'Basic realm="kubernetes-master"'))
-        if error.code == 403 and not info.is_resource:
-            response.headers.append(("X-Content-Type-Options", "nosniff"))
-        return response
-
-
-def _quoted(text: str) -> str:
-    """A quoted-string of HTTP: backslashes and quotes escaped, control characters gone."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return "".join(c if c.isprintable() else " " for c in text)[:1024]
-
-
-def long_running(info: RequestInfo) -> bool:
-    """Watches and streams: no timeout holds for them."""
-    return info.verb in ("watch", "proxy") or info.subresource in LONG_RUNNING
-
-
-def _accepted(info: RequestInfo) -> str:
-    return info.headers.get("accept-encoding", "")
-
-
-async def compress(response: Response) -> None:
-    """Gzip a body, quickly rather than well."""
-    if any(name == "Content-Encoding" for name, _ in response.headers):
-        return
-    body = response.body
-    if len(body) >= GZIP_IN_THREAD_FROM_BYTES:
-        response.body = await asyncio.to_thread(gzip.compress, body, 1)
-    else:
-        response.body = gzip.compress(body, 1)
-    response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
 
 
 def _text(path: str) -> str:

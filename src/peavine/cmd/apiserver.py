@@ -62,7 +62,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--max-mutating-requests-inflight", type=int, default=200)
     p.add_argument("--etcd-compaction-interval", default="5m0s", help="how often history is forgotten")
     p.add_argument("--shutdown-delay-duration", default="0s")
-    p.add_argument("--audit-log-path", default="")
+    p.add_argument("--enable-priority-and-fairness", type=_boolean, default=True, metavar="true|false")
+    p.add_argument("--audit-log-path", default="", help="default: DATA-DIR/logs/audit.log; - turns auditing off")
+    p.add_argument("--audit-log-maxsize", type=int, default=100, help="MiB of one file")
+    p.add_argument("--audit-log-maxbackup", type=int, default=10, help="files kept")
+    p.add_argument("--audit-log-maxage", type=int, default=30, help="days that files are kept")
     p.add_argument("--audit-policy-file", default="")
     p.add_argument("--encryption-provider-config", default="")
     p.add_argument("--kubernetes-version", default="1.37", help=argparse.SUPPRESS)
@@ -141,7 +145,11 @@ def configure(args: argparse.Namespace) -> Config:
         max_requests_inflight=args.max_requests_inflight,
         max_mutating_requests_inflight=args.max_mutating_requests_inflight,
         compaction_interval_seconds=seconds_of(args.etcd_compaction_interval),
-        audit_log_path=args.audit_log_path,
+        enable_priority_and_fairness=args.enable_priority_and_fairness,
+        audit_log_path="" if args.audit_log_path == "-" else args.audit_log_path,
+        audit_log_maxsize=args.audit_log_maxsize,
+        audit_log_maxbackup=args.audit_log_maxbackup,
+        audit_log_maxage=args.audit_log_maxage,
         audit_policy_file=args.audit_policy_file,
         encryption_provider_config=args.encryption_provider_config,
         kubernetes_version=args.kubernetes_version,
@@ -178,6 +186,8 @@ def _from_data_dir(config: Config, args: argparse.Namespace, store: str) -> None
     ):
         if not getattr(config, field):
             setattr(config, field, str(name))
+    if not args.audit_log_path:
+        config.audit_log_path = str(directory / "logs" / "audit.log")
     if not config.service_account_key_files:
         config.service_account_key_files = (str(pki.service_account_public_key),)
 

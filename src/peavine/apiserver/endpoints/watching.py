@@ -133,6 +133,8 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
             if websocket is not None:
                 tasks.start(websocket.read(sink))
             await _send_initial(exchange, initial)
+            if (release := info.notes.pop("release", None)) is not None:
+                await release()
             connection.on_writable = sink.flush
             sink.flush()
             await _until_end(exchange, options, sink, watcher, registry, rendering)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ class Exchange:
         "extra_headers",
         "info",
         "keep_alive",
+        "on_start",
         "upgrade",
     )
 
@@ -81,6 +82,7 @@ class Exchange:
         self.answered = False  # the head of an answer has been written
         self.chunked = True
         self.extra_headers: list[tuple[str, str]] = []  # of every answer to this request, streamed or whole
+        self.on_start: Callable[[int], None] | None = None  # told when a streamed answer begins
         self._chunks: deque[bytes] = deque()
         self._body_size = 0  # of all that arrived
         self._waiter: asyncio.Future[None] | None = None
@@ -157,11 +159,12 @@ class Exchange:
             if size > bytes_max:
                 self.discard = True
                 raise errors.too_large(f"limit is {bytes_max}")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        self.info.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return self.info.body
 
     def start_stream(self, status: int, headers: list[tuple[str, str]], length: int | None = None) -> None:
         """Answer with a head now and a body to be written: of `length` bytes, or chunked (until close for HTTP/1.0)."""
-        self.answered = True
+        self._begin(status)
         self.chunked = length is None and self.info.notes.get("http_version") != "1.0"
         headers = headers + self.extra_headers
         if self.chunked:
@@ -194,9 +197,15 @@ class Exchange:
 
     def take_over(self, head_bytes: bytes = b"") -> RawConnection:
         """The connection as plain bytes from here on; `head_bytes` (a 101 answer) is written first."""
-        self.answered = True
+        self._begin(101)
         self.keep_alive = False
         return self.connection.take_over(head_bytes)
+
+    def _begin(self, status: int) -> None:
+        self.answered = True
+        self.info.notes["status"] = status
+        if self.on_start is not None:
+            self.on_start(status)
 
 
 def framed(data: bytes) -> bytes:

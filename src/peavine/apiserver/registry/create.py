@@ -67,6 +67,8 @@ async def _create_once(
         obj = kind.to_storage(obj)
         hub.prepare_create(obj)
         problems = hub.validate_create(obj)
+        if kind.hub is not kind and (rule := kind.hook("validate_request")) is not None:
+            problems = rule(obj)  # the version of the request asks for more, or for other things
         if problems:
             raise errors.invalid(hub.kind, obj["metadata"].get("name") or "", problems, hub.group)
         for text in hub.warnings(obj):

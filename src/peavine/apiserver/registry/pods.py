@@ -27,11 +27,12 @@ async def bind(registry: Registry, request: WriteRequest, binding: Object) -> No
         problems.append(required("target.name"))
     if problems:
         raise errors.invalid("Binding", request.name, problems)
-    meta = binding.get("metadata") or {}
     if request.admit:
         review = request.admission(CREATE, binding, None)
         await registry.chain.admit(review)
+        binding = review.obj or binding
         await registry.chain.validate(review)
+    meta = binding.get("metadata") or {}
 
     def change(pod: Object | None) -> Object:
         assert pod is not None
