@@ -237,6 +237,11 @@ def read_kubeconfig_certificate(path: Path) -> Certificate | None:
         return None
 
 
+def kubeconfig_server(path: Path) -> str:
+    """The server that a kubeconfig of this module points to."""
+    return str(json.loads(path.read_text())["clusters"][0]["cluster"]["server"])
+
+
 def issue(pki: Pki, wanted: Wanted, clock: Clock = REAL) -> tuple[str, str]:
     """A new key and a certificate for it, both PEM, signed by the wanted CA; writes nothing."""
     from cryptography import x509

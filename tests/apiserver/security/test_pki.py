@@ -84,3 +84,28 @@ def test_bytes_that_are_no_certificate_are_refused(tmp_path):
     for bad in (b"", b"\x30", good[:50], good[:-1], b"\x30\x84\xff\xff\xff\xff"):
         with pytest.raises(MalformedCertificate):
             read_certificate(bad)
+
+
+def test_certs_lists_and_renews_what_is_due(tmp_path, capsys):
+    from peavine.cmd import certs
+
+    assert certs.main(["list", "--data-dir", str(tmp_path / "nothing")]) == 1
+    past = SimulatedClock(REAL.time() - 300 * subject.DAY)
+    pki = subject.ensure_pki(tmp_path, clock=past)
+    subject.ensure_kubeconfigs(pki, "https://127.0.0.1:6443")
+    subject.ensure_node(pki, "one", ["10.4.7.11"], "https://127.0.0.1:6443")
+    before = read_pem(pki.cert("apiserver").read_bytes())
+    assert certs.main(["list", "--data-dir", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert "system:masters" in listed and "kubelet-one" in listed and "admin.kubeconfig" in listed
+    assert certs.main(["renew", "--data-dir", str(tmp_path)]) == 0
+    assert "renewed apiserver\n" in capsys.readouterr().out
+    after = read_pem(pki.cert("apiserver").read_bytes())
+    assert after.not_after > before.not_after and after.serial != before.serial
+    assert (after.dns_names, after.ip_addresses) == (before.dns_names, before.ip_addresses)
+    assert certs.main(["renew", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "nothing needs renewal\n"
+    assert certs.main(["renew", "scheduler.kubeconfig", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "renewed scheduler.kubeconfig\n"
+    assert certs.main(["renew", "nonsense", "--data-dir", str(tmp_path)]) == 1
+    load_kubeconfig(pki.kubeconfig("scheduler")).ssl_context()
