@@ -20,6 +20,8 @@ from peavine.machinery.errors import FieldError, forbidden_field, invalid_value,
 
 Object = dict[str, Any]
 
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
 COLUMNS = (
     NAME,
     Column("Desired", "integer", "@apps.v1.DaemonSetStatus.desiredNumberScheduled"),
@@ -54,6 +56,9 @@ def row(obj: Object) -> list[Any]:
 def default(obj: Object) -> None:
     from peavine.api.core.podspec_defaults import default_template
 
+    meta = obj.setdefault("metadata", {})
+    if TEMPLATE_GENERATION not in (meta.get("annotations") or {}):
+        meta["annotations"] = {**(meta.get("annotations") or {}), TEMPLATE_GENERATION: "0"}
     spec = obj.setdefault("spec", {})
     strategy = spec.setdefault("updateStrategy", {})
     strategy["type"] = strategy.get("type") or "RollingUpdate"
@@ -66,9 +71,6 @@ def default(obj: Object) -> None:
     if spec.get("revisionHistoryLimit") is None:
         spec["revisionHistoryLimit"] = 10
     default_template(spec.get("template"))
-
-
-TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 def prepare_create(obj: Object) -> None:

@@ -122,7 +122,7 @@ def prepare_create(obj: Object) -> None:
         return
     template = spec.setdefault("template", {})
     labels = template.setdefault("metadata", {}).setdefault("labels", {})
-    alike = (meta.get("labels") or {}) in ({}, dict(labels))
+    alike = bool(labels) and meta.get("labels") == dict(labels)
     for key, value in (
         (OLD_JOB_NAME, meta.get("name") or ""),
         (JOB_NAME, meta.get("name") or ""),
@@ -138,6 +138,14 @@ def prepare_create(obj: Object) -> None:
         spec["selector"] = {"matchLabels": {CONTROLLER_UID: meta.get("uid") or ""}}
     else:
         spec["selector"].setdefault("matchLabels", {}).setdefault(CONTROLLER_UID, meta.get("uid") or "")
+
+
+def canonicalize(obj: Object) -> None:
+    """A job without labels of its own is read back with those of its template."""
+    meta = obj.setdefault("metadata", {})
+    labels = (((obj.get("spec") or {}).get("template") or {}).get("metadata") or {}).get("labels")
+    if labels and not meta.get("labels"):
+        meta["labels"] = dict(labels)
 
 
 def validate_create(obj: Object) -> list[FieldError]:

@@ -31,8 +31,11 @@ COUNTS = (
 
 def validate_job(obj: Object) -> list[FieldError]:
     spec = obj.get("spec") or {}
-    errors = _generated(obj, spec)
-    errors += validate_job_spec(spec, "spec")
+    return _generated(obj, spec) + _with_selector(spec)
+
+
+def _with_selector(spec: Object) -> list[FieldError]:
+    errors = validate_job_spec(spec, "spec")
     selector = spec.get("selector")
     labels = (((spec.get("template") or {}).get("metadata")) or {}).get("labels") or {}
     if selector is None:
@@ -262,7 +265,7 @@ def _index_count(text: str, completions: int) -> int | str:
 
 def validate_job_update(new: Object, old: Object) -> list[FieldError]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
-    errors = [e for e in validate_job_spec(spec, "spec") if not e.field.startswith("spec.template")]
+    errors = _with_selector(spec)
     errors += _completions_update(spec, before)
     errors += same("spec.selector", spec.get("selector"), before.get("selector"))
     errors += _template_update(spec, before, old)

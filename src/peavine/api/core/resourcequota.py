@@ -15,7 +15,7 @@ REQUEST_TEXT = "Request represents a minimum amount of cpu/memory that a contain
 LIMIT_TEXT = (
     "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."
 )
-COLUMNS = (NAME, Column("Request", description=REQUEST_TEXT), Column("Limit", description=LIMIT_TEXT), AGE)
+COLUMNS = (NAME, AGE, Column("Request", description=REQUEST_TEXT), Column("Limit", description=LIMIT_TEXT))
 
 SCOPES = (
     "BestEffort",
@@ -38,7 +38,7 @@ def row(obj: Object) -> list[Any]:
     for resource, hard in sorted((status.get("hard") or {}).items()):
         text = f"{resource}: {used.get(resource, '0')}/{hard}"
         (limits if resource.startswith("limits.") or resource == "limits" else requests).append(text)
-    return [name(obj), ", ".join(requests), ", ".join(limits), object_age(obj)]
+    return [name(obj), object_age(obj), ", ".join(requests), ", ".join(limits)]
 
 
 def validate_create(obj: Object) -> list[FieldError]:

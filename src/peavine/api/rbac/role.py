@@ -9,9 +9,6 @@ from peavine.machinery.errors import FieldError
 
 Object = dict[str, Any]
 
-COLUMNS = rules.ROLE_COLUMNS
-row = rules.role_row
-
 
 def validate_create(obj: Object) -> list[FieldError]:
     return rules.validate_rules(obj, namespaced=True)

@@ -11,7 +11,6 @@ from peavine.machinery.errors import FieldError, invalid_value, not_supported, r
 Object = dict[str, Any]
 
 GROUP = "rbac.authorization.k8s.io"
-ROLE_COLUMNS = (NAME, Column("Created At", "date", AGE.description))
 BINDING_COLUMNS = (
     NAME,
     Column("Role", description="Role in the roleRef"),
@@ -20,10 +19,6 @@ BINDING_COLUMNS = (
     Column("Groups", description="Groups in the roleBinding", priority=1),
     Column("ServiceAccounts", description="ServiceAccounts in the roleBinding", priority=1),
 )
-
-
-def role_row(obj: Object) -> list[Any]:
-    return [name(obj), (obj.get("metadata") or {}).get("creationTimestamp")]
 
 
 def binding_row(obj: Object) -> list[Any]:
