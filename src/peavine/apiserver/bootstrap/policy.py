@@ -27,12 +27,13 @@ class _Entry:
     aggregates: str = ""
     subjects: list[str] = field(default_factory=list)
     binding: str = ""
+    role: str = ""  # of a binding that stands alone
     rules: list[dict[str, Any]] = field(default_factory=list)
 
 
 def roles() -> list[dict[str, Any]]:
     """Every ClusterRole and Role, those of the cluster first."""
-    return [_role(entry) for entry in _entries()]
+    return [_role(entry) for entry in _entries() if not entry.role]
 
 
 def bindings() -> list[dict[str, Any]]:
@@ -109,8 +110,8 @@ def _binding(entry: _Entry) -> dict[str, Any]:
             subjects.append({"kind": kind.capitalize(), "apiGroup": GROUP, "name": name})
     binding: dict[str, Any] = {
         "apiVersion": API_VERSION,
-        "kind": entry.kind + "Binding",
+        "kind": entry.kind.removesuffix("Binding") + "Binding",
         "metadata": _metadata(entry, entry.binding or entry.name),
-        "roleRef": {"apiGroup": GROUP, "kind": entry.kind, "name": entry.name},
+        "roleRef": {"apiGroup": GROUP, "kind": entry.kind.removesuffix("Binding"), "name": entry.role or entry.name},
     }
     return {**binding, "subjects": subjects} if subjects else binding
