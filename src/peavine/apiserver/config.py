@@ -55,6 +55,7 @@ class Config:
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200
     compaction_interval_seconds: float = 300.0
+    shutdown_delay_seconds: float = 0.0  # of further serving, no longer ready, before the stop begins
     shutdown_grace_seconds: float = 10.0
     enable_priority_and_fairness: bool = True
     audit_log_path: str = ""

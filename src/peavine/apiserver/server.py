@@ -77,6 +77,12 @@ class ApiServer:
         config = self.config
         self.tasks = tasks
         self.store = store or await open_store(config.store, **config.store_options)
+        if config.encryption_provider_config:
+            from peavine.apiserver.encryption import EncryptedStore
+
+            encrypted = EncryptedStore.open(self.store, config.encryption_provider_config, self.clock)
+            tasks.start(encrypted.run(), name="encryption")
+            self.store = encrypted  # type: ignore[assignment]
         self.cache = Cache(self.store, self.clock)
         self.registry = registry = Registry(self.store, self.cache, Schema.load(config.kubernetes_version), self.clock)
         registry.event_ttl_seconds = config.event_ttl_seconds
@@ -248,6 +254,8 @@ class ApiServer:
         self.ready = False
         if self.presence is not None:
             await self.presence.leave()
+        if self.config.shutdown_delay_seconds:
+            await self.clock.sleep(self.config.shutdown_delay_seconds)
         if self.http is not None:
             self.http.stop_listening()
             for resource in self.cache.resources.values():

@@ -25,50 +25,91 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-dir", default="", help="keys, kubeconfigs and (unless --store says otherwise) the store")
     p.add_argument("--store", default="", help="sqlite:///path, memory:// or etcd://host:port,... (default: DATA-DIR)")
     p.add_argument("--etcd-servers", default="", help="comma-separated etcd URLs: another way to say --store etcd://")
-    p.add_argument("--etcd-cafile", default="")
-    p.add_argument("--etcd-certfile", default="")
-    p.add_argument("--etcd-keyfile", default="")
+    p.add_argument("--etcd-cafile", default="", help="CA that signed the certificates of etcd")
+    p.add_argument("--etcd-certfile", default="", help="own certificate towards etcd")
+    p.add_argument("--etcd-keyfile", default="", help="key of --etcd-certfile")
     p.add_argument("--bind-address", default="0.0.0.0", help="address to listen on")
     p.add_argument("--secure-port", type=int, default=6443, help="port to listen on; 0 takes a free one")
     p.add_argument("--advertise-address", default="", help="address that others reach this server at")
-    p.add_argument("--tls-cert-file", default="")
-    p.add_argument("--tls-private-key-file", default="")
+    p.add_argument("--tls-cert-file", default="", help="serving certificate (default: made in DATA-DIR/pki)")
+    p.add_argument("--tls-private-key-file", default="", help="key of --tls-cert-file")
     p.add_argument("--tls-san", action="append", default=[], help="another name or address for the own certificate")
-    p.add_argument("--client-ca-file", default="")
-    p.add_argument("--requestheader-client-ca-file", default="")
-    p.add_argument("--requestheader-allowed-names", default="front-proxy-client")
-    p.add_argument("--proxy-client-cert-file", default="")
-    p.add_argument("--proxy-client-key-file", default="")
-    p.add_argument("--kubelet-client-certificate", default="")
-    p.add_argument("--kubelet-client-key", default="")
-    p.add_argument("--kubelet-certificate-authority", default="")
     p.add_argument(
-        "--kubelet-preferred-address-types", default="InternalIP,Hostname,InternalDNS,ExternalDNS,ExternalIP"
+        "--client-ca-file", default="", help="CA of client certificates; their subject is the user and the groups"
     )
-    p.add_argument("--service-account-key-file", action="append", default=[])
-    p.add_argument("--service-account-signing-key-file", default="")
-    p.add_argument("--service-account-issuer", default="https://kubernetes.default.svc.cluster.local")
-    p.add_argument("--api-audiences", default="")
-    p.add_argument("--token-auth-file", default="")
-    p.add_argument("--anonymous-auth", type=_boolean, default=True, metavar="true|false")
-    p.add_argument("--authorization-mode", default="Node,RBAC")
-    p.add_argument("--enable-admission-plugins", default="")
-    p.add_argument("--disable-admission-plugins", default="")
-    p.add_argument("--service-cluster-ip-range", default="192.168.0.0/16")
-    p.add_argument("--service-node-port-range", default="30000-32767")
+    p.add_argument(
+        "--requestheader-client-ca-file", default="", help="CA of front proxies, whose X-Remote-* headers are believed"
+    )
+    p.add_argument(
+        "--requestheader-allowed-names", default="front-proxy-client", help="common names that front proxies may have"
+    )
+    p.add_argument("--proxy-client-cert-file", default="", help="own certificate towards aggregated API servers")
+    p.add_argument("--proxy-client-key-file", default="", help="key of --proxy-client-cert-file")
+    p.add_argument("--kubelet-client-certificate", default="", help="own certificate towards kubelets")
+    p.add_argument("--kubelet-client-key", default="", help="key of --kubelet-client-certificate")
+    p.add_argument("--kubelet-certificate-authority", default="", help="CA of the kubelets' serving certificates")
+    p.add_argument(
+        "--kubelet-preferred-address-types",
+        default="InternalIP,Hostname,InternalDNS,ExternalDNS,ExternalIP",
+        help="which node address to use, best first",
+    )
+    p.add_argument(
+        "--service-account-key-file",
+        action="append",
+        default=[],
+        help="key that verifies service account tokens; may be given several times",
+    )
+    p.add_argument("--service-account-signing-key-file", default="", help="key that signs service account tokens")
+    p.add_argument(
+        "--service-account-issuer",
+        default="https://kubernetes.default.svc.cluster.local",
+        help="issuer of service account tokens",
+    )
+    p.add_argument("--api-audiences", default="", help="audiences that tokens for this API name (default: the issuer)")
+    p.add_argument("--token-auth-file", default="", help='CSV of static bearer tokens: token,user,uid,"group,group"')
+    p.add_argument(
+        "--anonymous-auth",
+        type=_boolean,
+        default=True,
+        metavar="true|false",
+        help="let requests without credentials ask for health",
+    )
+    p.add_argument(
+        "--authorization-mode",
+        default="Node,RBAC",
+        help="authorizers, asked in order: Node, RBAC, AlwaysAllow, AlwaysDeny",
+    )
+    p.add_argument("--enable-admission-plugins", default="", help="admission plugins beyond the default ones")
+    p.add_argument("--disable-admission-plugins", default="", help="default admission plugins to leave out")
+    p.add_argument(
+        "--service-cluster-ip-range",
+        default="192.168.0.0/16",
+        help="addresses of Services, as CIDR; two with a comma for dual stack",
+    )
+    p.add_argument("--service-node-port-range", default="30000-32767", help="ports of NodePort Services")
     p.add_argument("--event-ttl", default="1h", help="how long events are kept")
-    p.add_argument("--request-timeout", default="1m0s")
-    p.add_argument("--max-requests-inflight", type=int, default=400)
-    p.add_argument("--max-mutating-requests-inflight", type=int, default=200)
+    p.add_argument("--request-timeout", default="1m0s", help="how long a request may take that is no watch or stream")
+    p.add_argument("--max-requests-inflight", type=int, default=400, help="reads answered at once")
+    p.add_argument("--max-mutating-requests-inflight", type=int, default=200, help="writes answered at once")
     p.add_argument("--etcd-compaction-interval", default="5m0s", help="how often history is forgotten")
-    p.add_argument("--shutdown-delay-duration", default="0s")
-    p.add_argument("--enable-priority-and-fairness", type=_boolean, default=True, metavar="true|false")
+    p.add_argument("--shutdown-delay-duration", default="0s", help="how long to go on serving after the signal to stop")
+    p.add_argument(
+        "--enable-priority-and-fairness",
+        type=_boolean,
+        default=True,
+        metavar="true|false",
+        help="share the server among users by FlowSchemas; else by plain limits",
+    )
     p.add_argument("--audit-log-path", default="", help="default: DATA-DIR/logs/audit.log; - turns auditing off")
     p.add_argument("--audit-log-maxsize", type=int, default=100, help="MiB of one file")
     p.add_argument("--audit-log-maxbackup", type=int, default=10, help="files kept")
     p.add_argument("--audit-log-maxage", type=int, default=30, help="days that files are kept")
-    p.add_argument("--audit-policy-file", default="")
-    p.add_argument("--encryption-provider-config", default="")
+    p.add_argument(
+        "--audit-policy-file", default="", help="audit policy (default: writes and access to secrets, without bodies)"
+    )
+    p.add_argument(
+        "--encryption-provider-config", default="", help="how Secrets and other resources are encrypted in the store"
+    )
     p.add_argument("--kubernetes-version", default="1.37", help=argparse.SUPPRESS)
     p.add_argument("-v", "--v", type=int, default=2, help="log verbosity")
     return p
@@ -151,6 +192,7 @@ def configure(args: argparse.Namespace) -> Config:
         audit_log_maxbackup=args.audit_log_maxbackup,
         audit_log_maxage=args.audit_log_maxage,
         audit_policy_file=args.audit_policy_file,
+        shutdown_delay_seconds=seconds_of(args.shutdown_delay_duration),
         encryption_provider_config=args.encryption_provider_config,
         kubernetes_version=args.kubernetes_version,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from peavine.api.kind import Kind
 from peavine.apiserver.admission.request import DELETE
 from peavine.apiserver.cache import Entry
@@ -203,6 +205,10 @@ def _grace_seconds(hub: Kind, live: Object, options: Object) -> int:
 def _finalizers(hub: Kind, live: Object, options: Object, request: WriteRequest) -> list[str]:
     """The finalizers that remain, after the propagation policy has added or taken the garbage collector's."""
     had: list[str] = list(live["metadata"].get("finalizers") or ())
+    if not live["metadata"].get("deletionTimestamp"):
+        # What a kind itself has to clean up first (custom resource definitions: their resources).
+        own: Any = hub.hook("FINALIZERS_ON_DELETE") or ()
+        had += [finalizer for finalizer in own if finalizer not in had]
     policy, orphan_flag = options.get("propagationPolicy"), options.get("orphanDependents")
     if policy is not None:
         orphan, foreground = policy == "Orphan", policy == "Foreground"

@@ -133,6 +133,11 @@ class Registry:
         """An entry as a dict in the version of `kind`; the caller's own."""
         return kind.from_storage(self.resource(kind).cache.form.load(entry))
 
+    def stale(self, key: str) -> bool:
+        """Whether the stored value is to be written anew although it is the same (encrypted with an old key)."""
+        ask = getattr(self.store, "stale", None)
+        return ask is not None and ask(key)
+
     async def settle(self, kind: Kind, namespace: str, name: str, revision: int, value: bytes) -> Entry:
         """After a write: the entry at `revision`, once the cache has it (so that whoever reads next sees it)."""
         await self.cache.reached(revision)

@@ -141,7 +141,8 @@ async def _replace(
         hub.canonicalize(new)
         if finished(hub.kind, hub.group, new):
             return await _remove(registry, request, live_entry, new)
-        if only_times_differ(new, old_hub):
+        key = hub.key(live_entry.namespace, live_entry.name)
+        if only_times_differ(new, old_hub) and not registry.stale(key):
             return live_entry
         if request.dry_run:
             new["metadata"]["resourceVersion"] = str(live_entry.revision)
@@ -150,9 +151,7 @@ async def _replace(
             return kind.from_storage(new)
         value = form.encode(new)
         try:
-            kv = await registry.store.put(
-                hub.key(live_entry.namespace, live_entry.name), value, expect=live_entry.revision
-            )
+            kv = await registry.store.put(key, value, expect=live_entry.revision)
         except Conflict as conflict:
             if conflict.current is not None:
                 await registry.cache.reached(conflict.current.mod_revision)
