@@ -43,9 +43,9 @@ def test_a_refused_pod_waits_for_an_event_that_may_help_it(queue, clock):
     _add(queue, "a")
     queue.failed(queue.pop(), frozenset(("NodeResourcesFit",)))
     assert queue.pop() is None
-    queue.happened("Node/Add", lambda queued: False)
+    queue.happened("Node/Add", ["NodeResourcesFit"], lambda queued: False)
     assert queue.sizes() == {"active": 0, "backoff": 0, "unschedulable": 1, "gated": 0}
-    queue.happened("Node/Add", lambda queued: "NodeResourcesFit" in queued.rejected_by)
+    queue.happened("Node/Add", ["NodeResourcesFit"], lambda queued: "NodeResourcesFit" in queued.rejected_by)
     assert queue.sizes()["backoff"] == 1
     # Nothing else is active: a pod that the cluster refused need not sit out its backoff.
     assert queue.pop().pod.name == "a"
@@ -76,7 +76,7 @@ def test_a_refused_pod_is_tried_again_after_five_minutes_anyway(queue, clock):
 
 def test_a_gated_pod_waits_for_its_gates(queue):
     _add(queue, "a", schedulingGates=[{"name": "g"}])
-    queue.happened("Node/Add", lambda queued: True)
+    queue.happened("Node/Add", ["NodeResourcesFit"], lambda queued: True)
     assert queue.pop() is None and queue.sizes()["gated"] == 1
     queue.update(Pod(pod("a"), _templates))
     assert queue.pop().pod.name == "a"

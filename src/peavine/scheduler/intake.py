@@ -48,6 +48,7 @@ class Intake:
         """`whole_pods`: keep all of a pod, for extenders."""
         self._cluster, self._queue, self._templates, self._profiles = cluster, queue, templates, profiles
         self.assumed: set[tuple[str, str]] = set()  # bound by us, not yet seen bound
+        self._interested: dict[str, frozenset[str]] = {}  # event -> plugins that wait for it
         self.held: set[tuple[str, str]] = set()  # their victims are being removed: no use trying them before
         self._pods = informers.informer(
             "v1", "pods", field_selector=ACTIVE_PODS, transform=None if whole_pods else trimmed_pod
@@ -206,25 +207,37 @@ class Intake:
             self.context.bump("services")
 
     def happened(self, event: str, old: Object | None, new: Object | None) -> None:
-        """Move pods that were refused by a plugin that this event may change its mind."""
+        """Move pods that were refused by a plugin whose mind this event may change."""
+        plugins = self._interested.get(event)
+        if plugins is None:
+            every = [plugin for profile in self._profiles.values() for plugin, _ in profile.plugins]
+            plugins = self._interested[event] = frozenset(p.name for p in every if event in p.wakes_on)
+        answers: dict[tuple[Any, ...], bool] = {}
 
         def may_help(queued: Queued) -> bool:
-            profile = self._profiles.get(queued.pod.template.scheduler_name)
-            if queued.pod.key in self.held:
+            pod = queued.pod
+            if pod.key in self.held:
                 return False
-            if profile is None or not queued.rejected_by:
-                return True
-            pinned = queued.pod.pinned
-            if pinned and event.startswith("Node/") and new is not None and new["metadata"]["name"] != pinned:
-                return False
-            return any(
-                plugin.name in queued.rejected_by
-                and event in plugin.wakes_on
-                and plugin.hint(self.context, queued.pod.template, event, old, new)
-                for plugin, _ in profile.plugins
-            )
+            question = (pod.template, pod.pinned, queued.rejected_by)
+            if question not in answers:
+                answers[question] = self._may_help(queued, event, old, new)
+            return answers[question]
 
-        self._queue.happened(event, may_help)
+        self._queue.happened(event, plugins, may_help)
+
+    def _may_help(self, queued: Queued, event: str, old: Object | None, new: Object | None) -> bool:
+        template, pinned = queued.pod.template, queued.pod.pinned
+        profile = self._profiles.get(template.scheduler_name)
+        if profile is None or not queued.rejected_by:
+            return True
+        if pinned and event.startswith("Node/") and new is not None and new["metadata"]["name"] != pinned:
+            return False
+        return any(
+            plugin.name in queued.rejected_by
+            and event in plugin.wakes_on
+            and plugin.hint(self.context, template, event, old, new)
+            for plugin, _ in profile.plugins
+        )
 
 
 def _same(known: Pod, pod: Pod) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -53,6 +54,8 @@ class SchedulingQueue:
         self._active: list[tuple[float, float, int, Queued]] = []
         self._waiting: list[tuple[float, int, Queued]] = []  # backoff
         self._unschedulable: dict[tuple[str, str], Queued] = {}
+        # The same by the plugins that refused them ("": none said), so that an event looks only at those it may help.
+        self._refused: dict[str, dict[tuple[str, str], Queued]] = defaultdict(dict)
         self._order = itertools.count()
         self._sizes: dict[str, int] = {"active": 0, "backoff": 0, "unschedulable": 0, "gated": 0}
         self.oldest_unschedulable = float("inf")
@@ -183,10 +186,16 @@ class SchedulingQueue:
 
     # Moving
 
-    def happened(self, event: str, may_help: Callable[[Queued], bool]) -> None:
-        """Something changed in the cluster: move the unschedulable pods that it may help."""
-        if self._unschedulable:
-            for queued in [q for q in self._unschedulable.values() if may_help(q)]:
+    def happened(self, event: str, plugins: Iterable[str], may_help: Callable[[Queued], bool]) -> None:
+        """Something changed in the cluster that `plugins` may answer otherwise for: move the pods that it may help."""
+        if not self._unschedulable:
+            return
+        affected: dict[tuple[str, str], Queued] = {}
+        for plugin in ("", *plugins):
+            if plugin in self._refused:
+                affected.update(self._refused[plugin])
+        for queued in affected.values():
+            if may_help(queued):
                 self._move(queued, event)
 
     def _move(self, queued: Queued, event: str) -> None:
@@ -207,10 +216,16 @@ class SchedulingQueue:
             self._wake()
         elif place == "unschedulable":
             self._unschedulable[queued.pod.key] = queued
+            for plugin in queued.rejected_by or ("",):
+                self._refused[plugin][queued.pod.key] = queued
 
     def _leave(self, queued: Queued) -> None:
         if queued.place:
             self._sizes[queued.place] -= 1
             if queued.place == "unschedulable":
                 self._unschedulable.pop(queued.pod.key, None)
+                for plugin in queued.rejected_by or ("",):
+                    self._refused[plugin].pop(queued.pod.key, None)
+                    if not self._refused[plugin]:
+                        del self._refused[plugin]
         queued.place = ""

@@ -9,6 +9,7 @@ only here: a scheduler that is killed finds every pod again, bound or pending.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -330,9 +331,7 @@ class Scheduler:
         ) as error:
             self._not_bound(profile, queued, error, started)
             return
-        took = time.perf_counter() - started
-        metrics.ATTEMPTS.labels(profile.name, "scheduled").inc()
-        metrics.ATTEMPT_SECONDS.labels(profile.name, "scheduled").observe(took)
+        _count_attempt(profile, "scheduled", started)
         metrics.POD_ATTEMPTS.observe(queued.attempts + 1)
         waited = self._clock.monotonic() - queued.first
         metrics.SLI_SECONDS.labels(str(min(queued.attempts + 1, 16))).observe(waited)
@@ -351,8 +350,7 @@ class Scheduler:
     def _failed(self, profile: Profile, queued: Queued, message: str, started: float) -> None:
         """Something other than the cluster kept the pod from its node: say so and try again after a while."""
         pod = queued.pod
-        metrics.ATTEMPTS.labels(profile.name, "error").inc()
-        metrics.ATTEMPT_SECONDS.labels(profile.name, "error").observe(time.perf_counter() - started)
+        _count_attempt(profile, "error", started)
         current = self.intake.pending(pod.key)
         if current is None or current.uid != pod.uid:
             return
@@ -366,8 +364,7 @@ class Scheduler:
     def _unschedulable(self, profile: Profile, queued: Queued, refused: Refused, started: float) -> None:
         pod, outcome = queued.pod, refused.preemption
         metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
-        metrics.ATTEMPTS.labels(profile.name, "unschedulable").inc()
-        metrics.ATTEMPT_SECONDS.labels(profile.name, "unschedulable").observe(time.perf_counter() - started)
+        _count_attempt(profile, "unschedulable", started)
         if outcome.candidate is not None:
             self._nominate(profile, pod, outcome.candidate)
         elif outcome.keeps_nomination and pod.nominated:
@@ -481,8 +478,25 @@ def condition_patch(pod: Object, reason: str, message: str, nominated: str, now:
     return patch or None
 
 
+@functools.cache
+def _incoming(place: str, event: str) -> Any:
+    return metrics.INCOMING.labels(place, event)
+
+
 def _count_incoming(place: str, event: str) -> None:
-    metrics.INCOMING.labels(place, event).inc()
+    _incoming(place, event).inc()
+
+
+@functools.cache
+def _attempts(profile: str, result: str) -> tuple[Any, Any]:
+    """The counter and the histogram of attempts: looking children up by their labels costs more than counting."""
+    return metrics.ATTEMPTS.labels(profile, result), metrics.ATTEMPT_SECONDS.labels(profile, result)
+
+
+def _count_attempt(profile: Profile, result: str, started: float) -> None:
+    counter, histogram = _attempts(profile.name, result)
+    counter.inc()
+    histogram.observe(time.perf_counter() - started)
 
 
 async def run_scheduler(client: Client, *, clock: Clock = REAL, configuration: Configuration | None = None) -> None:
