@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from peavine.machinery.errors import ApiError
 from peavine.testing import AsyncCluster, Cluster
 from tests.controllers.conftest import eventually, workload
 
@@ -37,3 +38,46 @@ def test_the_python_client_works_unchanged():
         assert api.read_namespaced_config_map("settings", "default").data == {"color": "green"}
         events = kubernetes.watch.Watch().stream(api.list_namespaced_config_map, "default", timeout_seconds=1)
         assert [e["object"].metadata.name for e in events if e["type"] == "ADDED"] == ["settings"]
+
+
+def test_a_reset_brings_back_what_was_and_takes_away_what_was_not():
+    async def main():
+        async with AsyncCluster(controllers=False, scheduler=False, nodes=0) as cluster:
+            maps = cluster.client.resource("v1", "configmaps")
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}, "data": {"a": "1"}}
+            await maps.create(body, "default")
+            before = await cluster.snapshot()
+            await maps.patch("kept", {"data": {"a": "2"}}, "default")
+            await maps.create({**body, "metadata": {"name": "new"}}, "default")
+            await cluster.reset(before)
+            names = {m["metadata"]["name"]: m.get("data") for m in (await maps.list("default"))["items"]}
+            assert names.get("kept") == {"a": "1"} and "new" not in names
+
+    asyncio.run(main())
+
+
+def test_faults_strike_by_rule_and_requests_are_counted():
+    async def main():
+        async with AsyncCluster(controllers=False, scheduler=False, nodes=0) as cluster:
+            maps = cluster.client.resource("v1", "configmaps")
+            cluster.requests.fail(verb="create", resource="configmaps", times=1)
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+            with pytest.raises(ApiError, match="injected"):
+                await maps.create(body, "default")
+            await maps.create(body, "default")
+            assert cluster.requests.count(verb="create", resource="configmaps", user="kubernetes-admin") == 2
+            with pytest.raises(TypeError):
+                cluster.requests.count(colour="green")
+
+    asyncio.run(main())
+
+
+def test_fifty_requests_at_once_are_all_answered():
+    async def main():
+        async with AsyncCluster(controllers=False, scheduler=False, nodes=0) as cluster:
+            maps = cluster.client.resource("v1", "configmaps")
+            bodies = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"m{i}"}} for i in range(50)]
+            await asyncio.gather(*(maps.create(body, "default") for body in bodies))
+            assert len((await maps.list("default"))["items"]) == 50
+
+    asyncio.run(main())

@@ -5,5 +5,7 @@ imports it.
 """
 
 from peavine.testing.cluster import AsyncCluster, Cluster
+from peavine.testing.requests import Request, Requests
+from peavine.testing.snapshot import Snapshot
 
-__all__ = ["AsyncCluster", "Cluster"]
+__all__ = ["AsyncCluster", "Cluster", "Request", "Requests", "Snapshot"]

@@ -14,9 +14,9 @@ import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from peavine.apiserver.config import Config
 from peavine.apiserver.server import ApiServer
@@ -24,8 +24,11 @@ from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client
 from peavine.controllers import CONTROLLERS
+from peavine.testing.requests import Requests
+from peavine.testing.snapshot import Snapshot
 
 ADDRESS = "127.0.0.1"
+T = TypeVar("T")
 
 
 class AsyncCluster:
@@ -94,11 +97,40 @@ class AsyncCluster:
         self.server = ApiServer(config, self._clock)
         self._stack.push_async_callback(self.server.stop)
         await self.server.start(tasks)
+        self.requests = Requests(self._clock)
+        self.server.filters.handler = self.requests.around(self.server.filters.handler)
         self.url = f"https://{ADDRESS}:{self.server.port}"
         self.pki = pki
         self.kubeconfig = ensure_kubeconfigs(pki, self.url)["admin"]
         self.client = Client.from_kubeconfig(self.kubeconfig, user_agent="peavine-testing")
         self._stack.callback(self.client.close)
+
+    async def create_namespace(self, name: str) -> None:
+        """A namespace, ready for pods: it has its default ServiceAccount where that controller runs."""
+        meta = {"name": name}
+        await self.client.resource("v1", "namespaces").create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+        )
+        if "serviceaccount-controller" in self._controllers:
+            await self._default_account(name)
+
+    async def _default_account(self, namespace: str) -> None:
+        accounts = self.client.resource("v1", "serviceaccounts")
+        listed = await accounts.list(namespace)
+        if any(a["metadata"]["name"] == "default" for a in listed["items"]):
+            return
+        version = listed["metadata"]["resourceVersion"]
+        async for type_, account in accounts.watch(namespace, resource_version=version):
+            if type_ == "ADDED" and account["metadata"]["name"] == "default":
+                return
+
+    async def snapshot(self) -> Snapshot:
+        """The state now, to come back to with `reset`."""
+        return await Snapshot.take(self.server.store)
+
+    async def reset(self, snapshot: Snapshot) -> None:
+        """Back to `snapshot`: what was made since is gone, what was changed is as it was."""
+        await snapshot.restore(self.server.store)
 
     async def _start_components(self, tasks: Scope) -> None:
         if self._controllers:
@@ -166,10 +198,32 @@ class Cluster:
 
     async def _main(self) -> None:
         async with AsyncCluster(**self._options) as cluster:
-            self.kubeconfig, self.url = cluster.kubeconfig, cluster.url
+            self.kubeconfig, self.url, self.requests = cluster.kubeconfig, cluster.url, cluster.requests
+            self._cluster = cluster
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             self._ready.set()
             await self._stop.wait()
+
+    def snapshot(self) -> Snapshot:
+        return self._do(self._cluster.snapshot())
+
+    def reset(self, snapshot: Snapshot) -> None:
+        self._do(self._cluster.reset(snapshot))
+
+    def get(self, path: str) -> dict[str, Any]:
+        """GET a path of the API as the administrator: `cluster.get("/api/v1/namespaces/default/pods")`."""
+        return self._do(self._cluster.client.json("GET", path))
+
+    def create_namespace(self, name: str) -> None:
+        """A namespace, ready for pods: it has its default ServiceAccount where that controller runs."""
+        self._do(self._cluster.create_namespace(name))
+
+    def delete_namespace(self, name: str) -> None:
+        """Begin to delete a namespace; returns before it is gone."""
+        self._do(self._cluster.client.resource("v1", "namespaces").delete(name))
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def __exit__(self, *error: Any) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
