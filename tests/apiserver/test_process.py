@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -92,3 +94,46 @@ def test_a_certificate_of_another_authority_is_nobody(tmp_path):
         shown = subprocess.run(command, input=sent, capture_output=True, timeout=10)
         assert b"APIVersions" not in shown.stdout
         assert request(one, "GET", "/api")[0] == 200
+
+
+@pytest.mark.slow
+def test_two_servers_on_one_etcd_see_each_others_writes_at_once(tmp_path):
+    if shutil.which("etcd") is None:
+        pytest.skip("needs etcd")
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    client, peer = (f"http://127.0.0.1:{port}" for port in ports)
+    command = ["etcd", "--data-dir", str(tmp_path / "etcd"), "--log-level", "error"]
+    command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
+    command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
+    etcd = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", ports[0]), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        flags = ["--store", f"etcd://127.0.0.1:{ports[0]}"]
+        with ServerProcess(tmp_path / "a", flags) as one, ServerProcess(tmp_path / "b", flags) as two:
+            tls = {one: one.tls(), two: two.tls()}
+            for i in range(20):
+                writer, reader = (one, two) if i % 2 else (two, one)
+                made = request(writer, "POST", MAPS, {"metadata": {"name": f"m{i}"}}, tls[writer])
+                assert made[0] == 201
+                seen = request(reader, "GET", f"{MAPS}/m{i}", None, tls[reader])
+                assert seen == (200, {**made[1]})
+                changed = {**made[1], "data": {"a": str(i)}}
+                assert request(reader, "PUT", f"{MAPS}/m{i}", changed, tls[reader])[0] == 200
+                assert request(writer, "PUT", f"{MAPS}/m{i}", changed, tls[writer])[0] == 409
+            names = [item["metadata"]["name"] for item in request(two, "GET", MAPS, None, tls[two])[1]["items"]]
+            assert {f"m{i}" for i in range(20)} <= set(names)
+    finally:
+        etcd.terminate()
+        etcd.wait(10)

@@ -77,6 +77,10 @@ class Form:
 
     def entry(self, namespace: str, name: str, revision: int, value: bytes) -> Entry:
         """Load stored bytes; those that another server wrote in another order or version are brought to this form."""
+        return self.decoded(namespace, name, revision, value)[0]
+
+    def decoded(self, namespace: str, name: str, revision: int, value: bytes) -> tuple[Entry, Object]:
+        """The same, and the object that had to be decoded for it (without its resource version)."""
         obj = orjson.loads(value)
         if not value.startswith(self.head):
             value = self.encode(obj)
@@ -84,7 +88,7 @@ class Form:
         if labels:
             labels = {sys.intern(k): sys.intern(v) for k, v in labels.items()}
         fields = {label: read(obj) for label, read in self.fields.items()} if self.fields else NO_LABELS
-        return Entry(sys.intern(namespace), name, revision, value[len(self.head) :], labels, fields)
+        return Entry(sys.intern(namespace), name, revision, value[len(self.head) :], labels, fields), obj
 
     def load(self, entry: Entry, revision: int = 0) -> Object:
         """The object as a dict, with its resource version; a new one at every call."""

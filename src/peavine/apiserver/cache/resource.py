@@ -116,7 +116,7 @@ class ResourceCache:
         old = self.get(namespace, name)
         if type == "PUT":
             try:
-                entry = self.form.entry(namespace, name, revision, value)
+                entry, obj = self.form.decoded(namespace, name, revision, value)
             except (ValueError, KeyError, AttributeError):
                 log.exception("undecodable object %s/%s at revision %d", namespace, name, revision)
                 return
@@ -130,7 +130,11 @@ class ResourceCache:
         self.revision = revision
         self.remember(change)
         if self.callbacks:
-            self._call_back(change)
+            if type == "PUT":
+                obj["metadata"]["resourceVersion"] = str(revision)
+                self._call_back(change, obj)
+            else:
+                self._call_back(change, self.object(change.entry))
         if self.watchers.all or self.watchers.by_namespace or self.watchers.by_trigger:
             self.watchers.offer(change)
 
@@ -199,8 +203,7 @@ class ResourceCache:
         for entry in list(self.entries()):
             self._guarded(callback, "ADDED", self.object(entry), None)
 
-    def _call_back(self, change: Change) -> None:
-        new = self.object(change.entry)
+    def _call_back(self, change: Change, new: Object) -> None:
         old = self.object(change.old) if change.old is not None and change.type == "MODIFIED" else None
         for callback in self.callbacks:
             self._guarded(callback, change.type, new, old)
