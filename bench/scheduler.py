@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import resource
 import sys
@@ -351,4 +352,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(50_000, 20, 50)  # as every process of Peavine has it
     uvloop.run(main())

@@ -27,7 +27,7 @@ class FakeApi:
         return FakeResource(self, plural)
 
     def put(self, plural, obj):
-        obj = copy.deepcopy(obj)
+        obj = orjson.loads(orjson.dumps(obj))
         meta = obj.setdefault("metadata", {})
         key = (meta.get("namespace", ""), meta["name"])
         old = self.objects[plural].get(key)

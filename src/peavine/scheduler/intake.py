@@ -49,7 +49,6 @@ class Intake:
         self._cluster, self._queue, self._templates, self._profiles = cluster, queue, templates, profiles
         self.assumed: set[tuple[str, str]] = set()  # bound by us, not yet seen bound
         self._interested: dict[str, frozenset[str]] = {}  # event -> plugins that wait for it
-        self.held: set[tuple[str, str]] = set()  # their victims are being removed: no use trying them before
         self._pods = informers.informer(
             "v1", "pods", field_selector=ACTIVE_PODS, transform=None if whole_pods else trimmed_pod
         )
@@ -215,10 +214,7 @@ class Intake:
         answers: dict[tuple[Any, ...], bool] = {}
 
         def may_help(queued: Queued) -> bool:
-            pod = queued.pod
-            if pod.key in self.held:
-                return False
-            question = (pod.template, pod.pinned, queued.rejected_by)
+            question = (queued.pod.template, queued.pod.pinned, queued.rejected_by)
             if question not in answers:
                 answers[question] = self._may_help(queued, event, old, new)
             return answers[question]

@@ -10,6 +10,8 @@ pod of the template until the node changes; else every node is tried out on the 
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
@@ -21,18 +23,20 @@ import numpy as np
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation, Reasons
 from peavine.scheduler.messages import NEVER_PREEMPTS, NO_VICTIMS, NOT_HELPFUL, TERMINATING_VICTIM, fit_error
-from peavine.scheduler.nodes import Mask
+from peavine.scheduler.nodes import Ints, Mask
 from peavine.scheduler.plugins.node_resources import Fit
 from peavine.scheduler.template import PODS, Object, Pod, Template, selector_of
 
 CANDIDATES_PERCENT_MIN = 10
 CANDIDATES_MIN = 100
 REMEMBERED_TEMPLATES_MAX = 64
+_numbers = itertools.count()
 
 
 class Candidate(NamedTuple):
     cost: tuple[float, ...]  # lower is better
     row: int
+    number: int  # no two are the same: a heap never looks further
     victims: tuple[Pod, ...]  # most important first
 
 
@@ -51,6 +55,7 @@ class _Known:
     version: int
     position: int
     candidates: dict[int, Candidate] = field(default_factory=dict)
+    cheapest: list[Candidate] = field(default_factory=list)  # a heap; entries that `candidates` no longer has are stale
 
 
 class Preemption:
@@ -116,33 +121,51 @@ class Preemption:
             return None
         known = self._remembered(pod)
         wanted = max(len(cluster.nodes) * self._percent // 100, self._least)
-        candidates = {row: c for row, c in known.candidates.items() if pool[row]}
-        only_resources = fit is not None and evaluation.only_resources()
+        if len(known.candidates) < wanted:
+            only = fit if evaluation.only_resources() else None
+            self._find(pod, evaluation, only, rows, wanted, known, counts)
+        while known.cheapest:
+            best = known.cheapest[0]
+            if known.candidates.get(best.row) is best and pool[best.row]:
+                return best
+            heapq.heappop(known.cheapest)
+        return None
+
+    def _find(
+        self,
+        pod: Pod,
+        evaluation: Evaluation,
+        only: Fit | None,
+        rows: Ints,
+        wanted: int,
+        known: _Known,
+        counts: Counter[str],
+    ) -> None:
+        """More candidates among `rows`, from a random one on. `only`: nothing but the room counts."""
         start = self._random.randrange(len(rows))
         budgets = self._budgets()
         for row in np.concatenate([rows[start:], rows[:start]]).tolist():
-            if len(candidates) >= wanted:
+            if len(known.candidates) >= wanted:
                 break
-            if row in candidates:
+            if row in known.candidates:
                 continue
-            if only_resources and fit is not None:
-                candidate = self._by_arithmetic(pod, fit, row, budgets)
+            if only is not None:
+                candidate = self._by_arithmetic(pod, only, row, budgets)
             else:
                 candidate = self._by_trial(pod, evaluation, row, budgets, counts)
             if candidate is not None:
-                candidates[row] = candidate
-        known.candidates = candidates
-        return min(candidates.values(), default=None, key=lambda c: c.cost)
+                known.candidates[row] = candidate
+                heapq.heappush(known.cheapest, candidate)
 
     def _remembered(self, pod: Pod) -> _Known:
         cluster = self._context.cluster
         version = cluster.version + self._context.version_for(pod.template) + cluster.carriers_version
         known = self._known.pop(pod.template, None)
         changed = cluster.changed_since(known.position) if known is not None else None
-        if known is None or changed is None or known.version != version:
+        if known is None or changed is None or known.version != version or pod.pinned:
             known = _Known(version, cluster.position)
         elif any(c.cost[0] for c in known.candidates.values()):
-            known.candidates.clear()  # budgets move with every pod
+            known = _Known(version, cluster.position)  # budgets move with every pod
         else:
             for row in changed:
                 known.candidates.pop(row, None)
@@ -218,7 +241,7 @@ def _candidate(row: int, victims: list[Pod], violations: int) -> Candidate | Non
     highest = victims[0].priority
     total = sum(pod.priority + (1 << 31) for pod in victims)
     earliest = min(pod.started for pod in victims if pod.priority == highest)
-    return Candidate((violations, highest, total, len(victims), -earliest), row, tuple(victims))
+    return Candidate((violations, highest, total, len(victims), -earliest), row, next(_numbers), tuple(victims))
 
 
 class _Budget:

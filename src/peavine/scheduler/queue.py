@@ -33,6 +33,7 @@ class Queued:
     rejected_by: frozenset[str] = frozenset()
     errors: int = 0  # failures that were not the cluster's refusal: a binding that failed
     until: float = 0.0  # end of the backoff
+    held: bool = False  # deaf to events for now
     place: Place = ""
     heap_entry: tuple[float, ...] = field(default=(), repr=False)
 
@@ -108,9 +109,9 @@ class SchedulingQueue:
         if queued is not None:
             self._leave(queued)
 
-    def failed(self, queued: Queued, rejected_by: frozenset[str]) -> None:
-        """No node fitted. With no plugin to wait for (none could say), the pod just backs off."""
-        queued.rejected_by = rejected_by
+    def failed(self, queued: Queued, rejected_by: frozenset[str], *, held: bool = False) -> None:
+        """No node fitted. A pod that is `held` hears of no event until it is released or activated."""
+        queued.rejected_by, queued.held = rejected_by, held
         queued.attempts += 1
         queued.since = self._clock.monotonic()
         queued.until = queued.since + self.backoff_of(queued)
@@ -129,6 +130,14 @@ class SchedulingQueue:
 
     def backoff_of(self, queued: Queued) -> float:
         return min(self._backoff_max, self._backoff * 2.0 ** min(max(queued.attempts, 1) - 1, 30))
+
+    def release(self, key: tuple[str, str]) -> None:
+        """Let a held pod hear of events again."""
+        queued = self._all.get(key)
+        if queued is not None and queued.held:
+            queued.held = False
+            if queued.place == "unschedulable":
+                self._listen(queued)
 
     def activate(self, key: tuple[str, str]) -> None:
         """Try a pod now, whatever it waits for (its victims are gone, its group is complete)."""
@@ -216,15 +225,19 @@ class SchedulingQueue:
             self._wake()
         elif place == "unschedulable":
             self._unschedulable[queued.pod.key] = queued
-            for plugin in queued.rejected_by or ("",):
-                self._refused[plugin][queued.pod.key] = queued
+            if not queued.held:
+                self._listen(queued)
+
+    def _listen(self, queued: Queued) -> None:
+        for plugin in queued.rejected_by or ("",):
+            self._refused[plugin][queued.pod.key] = queued
 
     def _leave(self, queued: Queued) -> None:
         if queued.place:
             self._sizes[queued.place] -= 1
             if queued.place == "unschedulable":
                 self._unschedulable.pop(queued.pod.key, None)
-                for plugin in queued.rejected_by or ("",):
+                for plugin in () if queued.held else queued.rejected_by or ("",):
                     self._refused[plugin].pop(queued.pod.key, None)
                     if not self._refused[plugin]:
                         del self._refused[plugin]

@@ -371,7 +371,8 @@ class Scheduler:
             self.cluster.nominate(pod, pod.nominated)
         else:
             pod.nominated = ""
-        self.queue.failed(queued, refused.plugins)
+        # Until its victims are told to go, no event can help it.
+        self.queue.failed(queued, refused.plugins, held=outcome.candidate is not None)
         self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", refused.message)
         self._start(self._set_condition(pod, "Unschedulable", refused.message))
 
@@ -389,12 +390,11 @@ class Scheduler:
                 self.queue.activate(other.key)
                 self._start(self._patch_status(other, {"nominatedNodeName": None}))
         self.cluster.nominate(pod, node)
-        self.intake.held.add(pod.key)
         self._start(self._remove_victims(profile, pod, node, candidate.victims))
 
     async def _remove_victims(self, profile: Profile, pod: Pod, node: str, victims: tuple[Pod, ...]) -> None:
         removed = await asyncio.gather(*(self._remove(profile, pod, node, victim) for victim in victims))
-        self.intake.held.discard(pod.key)
+        self.queue.release(pod.key)
         if not all(removed):
             self.cluster.denominate(pod.key)
         if not all(removed) or not any(self.cluster.pods.get(v.key) is v for v in victims):
