@@ -120,10 +120,9 @@ def _keys(raw: Sequence[dict[str, Any]], sizes: tuple[int, ...], where: str) -> 
 
 
 def _seconds(text: str, where: str) -> float:
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0)):
-        if text.endswith(unit):
-            try:
-                return float(text[: -len(unit)]) * factor
-            except ValueError:
-                break
-    raise ConfigError(f"{where}.kms.timeout: {text!r} is no duration")
+    from peavine.machinery.duration import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ConfigError(f"{where}.kms.timeout: {text!r} is no duration") from None
