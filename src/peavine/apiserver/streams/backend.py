@@ -67,7 +67,7 @@ async def ask(backend: Backend, headers: Iterable[tuple[str, str]]) -> Answer:
         lines += [f"{name}: {value}" for name, value in backend.headers]
         writer.write("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
         async with asyncio.timeout(answer_seconds):
-            answer = await _answer(reader, writer)
+            answer = await read_answer(reader, writer)
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError) as error:
         writer.close()
         raise ApiError(500, "", f"error dialing backend: {error or type(error).__name__}") from error
@@ -79,7 +79,8 @@ async def ask(backend: Backend, headers: Iterable[tuple[str, str]]) -> Answer:
     return answer
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
+async def read_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
+    """The head of an answer, and its body where it has one. Raises ValueError, EOFError or OSError."""
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         if len(head) > head_bytes_max:

@@ -96,6 +96,9 @@ class Checker:
         name = dotted(node)
         if name in TYPE_NAMES and name.split(".")[0] not in self.variables:
             return TYPE
+        if name is not None and name in self.variables:  # a variable whose name has a dot; its holder knows it
+            self.check(node.operand, scope)
+            return self.variables[name]
         found = self._member(node, self.check(node.operand, scope))
         if node.test:
             return BOOL
