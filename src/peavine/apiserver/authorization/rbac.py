@@ -83,19 +83,38 @@ class Grant(NamedTuple):
 
 
 class _Merged:
-    """The rules of many grants under one index."""
+    """What many grants allow, taken apart: (resource, verb, group) and, for rules with names, the name as well."""
 
-    __slots__ = ("by_resource", "grants", "path_rules")
+    __slots__ = ("grants", "named", "path_rules", "plain")
 
     def __init__(self, grants: list[Grant]) -> None:
         self.grants = grants
-        self.by_resource: dict[str, list[tuple[Rule, Grant]]] = {}
+        self.plain: dict[tuple[str, str, str], Grant] = {}
+        self.named: dict[tuple[str, str, str, str], Grant] = {}
         self.path_rules: list[tuple[Rule, Grant]] = []
         for grant in grants:
-            if grant.role is not None:
-                for resource, rules in grant.role.by_resource.items():
-                    self.by_resource.setdefault(resource, []).extend((rule, grant) for rule in rules)
-                self.path_rules.extend((rule, grant) for rule in grant.role.path_rules)
+            if grant.role is None:
+                continue
+            for resource, rules in grant.role.by_resource.items():
+                for rule in rules:
+                    for verb in rule.verbs:
+                        for group in rule.groups:
+                            if not rule.names:
+                                self.plain.setdefault((resource, verb, group), grant)
+                            for name in rule.names:
+                                self.named.setdefault((resource, verb, group, name), grant)
+            self.path_rules.extend((rule, grant) for rule in grant.role.path_rules)
+
+    def find(self, resources: tuple[str, ...], attributes: Attributes) -> Grant | None:
+        verb, group, name = attributes.verb, attributes.group, attributes.name
+        plain, named = self.plain, self.named
+        for resource in resources:
+            for v in (verb, "*"):
+                for g in (group, "*"):
+                    found = plain.get((resource, v, g)) or (named.get((resource, v, g, name)) if name else None)
+                    if found is not None:
+                        return found
+        return None
 
 
 # A subject: ("User", name) or ("Group", name); service accounts are users by their user name.
@@ -181,14 +200,11 @@ class RoleBasedAuthorizer:
 
     @staticmethod
     def _ask_merged(merged: _Merged, keys: tuple[str, ...], attributes: Attributes) -> Grant | None:
-        for key in keys:
-            for rule, grant in merged.by_resource.get(key, ()):
-                if rule.allows(attributes):
-                    return grant
-        if not keys:
-            for rule, grant in merged.path_rules:
-                if rule.allows_path(attributes):
-                    return grant
+        if keys:
+            return merged.find(keys, attributes)
+        for rule, grant in merged.path_rules:
+            if rule.allows_path(attributes):
+                return grant
         return None
 
     def _grants(self, scope: str, subject: _Subject) -> list[Grant] | _Merged:
