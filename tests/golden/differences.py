@@ -29,7 +29,6 @@ KNOWN = [
         r"columnDefinitions\[3\]\.type|cells\[3\]",
         "v1.22 made RESTARTS a string: it tells when the last one was",
     ),
-    Known(r"quota", r"columnDefinitions|cells", "v1.30 moved the age of quotas behind their numbers"),
     Known(
         r"kind/(pv|job|job-full|job-badrestart|csidriver|priorityclass) ",
         r"columnDefinitions|cells: want \d+ items",
@@ -51,6 +50,11 @@ KNOWN = [
         "since v1.23 deleting a Service answers with the Service",
     ),
     Known(r"service", r"causes: .*externalTrafficPolicy", "an unsupported value is NotSupported since v1.26"),
+    Known(
+        r"invalid/service-nodeport/null metadata.name",
+        r"causes: .*nodePort",
+        "since v1.22 ports are allocated before the object is validated, and this one is taken",
+    ),
     # Batch.
     Known(
         r"job",

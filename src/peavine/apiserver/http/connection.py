@@ -342,6 +342,11 @@ class Connection(asyncio.Protocol):
             self._raw.feed_end()
         return self._raw
 
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the system has not taken yet."""
+        return 0 if self.closed else self.transport.get_write_buffer_size()
+
     def close(self) -> None:
         """Close once what was written has gone out."""
         if not self.closed and self.transport is not None:

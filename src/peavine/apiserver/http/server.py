@@ -28,6 +28,7 @@ class Limits:
     body_seconds: float = 60.0  # from there to the end of its body
     idle_seconds: float = 90.0  # between requests
     discard_seconds: float = 5.0  # for the rest of a body nobody wants
+    close_seconds: float = 30.0  # for what is unsent when a TLS connection is closed
     write_buffer_bytes: int = 256 << 10  # unsent, before writers are told to wait
     sweep_seconds: float = 1.0
 
@@ -68,7 +69,7 @@ class HttpServer:
         return int(sock.getsockname()[1])
 
     def _tls_options(self) -> dict[str, Any]:
-        return {"ssl_handshake_timeout": 10.0, "ssl_shutdown_timeout": 5.0} if self.tls else {}
+        return {"ssl_handshake_timeout": 10.0, "ssl_shutdown_timeout": self.limits.close_seconds} if self.tls else {}
 
     @staticmethod
     def _bind(host: str, port: int) -> socket.socket:
@@ -105,7 +106,8 @@ class HttpServer:
             self._server.close()
         for connection in list(self.connections):
             if connection.current is None and not connection._waiting:
-                connection.close()
+                # Nothing is under way: no need to wait for a client that may not be looking.
+                connection.close() if connection.unsent else connection.abort()
 
     async def drain(self, seconds: float) -> None:
         """After `stop_listening`: wait for answers that are under way, then cut what is left."""
