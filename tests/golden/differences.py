@@ -14,6 +14,7 @@ class Known(NamedTuple):
     where: str
     what: str
     why: str
+    sometimes: bool = False  # depends on timing: may be absent
 
 
 KNOWN = [
@@ -53,7 +54,8 @@ KNOWN = [
     Known(
         r"invalid/service-nodeport/null metadata.name",
         r"causes: .*nodePort",
-        "since v1.22 ports are allocated before the object is validated, and this one is taken",
+        "since v1.22 ports are allocated before the object is validated, and this one may not be free again yet",
+        sometimes=True,
     ),
     # Batch.
     Known(
@@ -62,6 +64,7 @@ KNOWN = [
         "since v1.27 the labels are batch.kubernetes.io/controller-uid (the selector) and the old ones",
     ),
     # Others.
+    Known(r"kind/crd ", r"managedFields: want 1 items", "since v1.22 the status that the server wrote stays its own"),
     Known(r"^errors GET /nope", r"\.paths: want", "what else is served has changed"),
     Known(
         r"controllerrevision",

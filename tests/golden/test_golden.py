@@ -30,4 +30,6 @@ def test_every_recorded_exchange_agrees_or_differs_for_a_listed_reason(tmp_path)
                     used[known] += 1
     print(f"{agree} of {total} exchanges agree in everything")
     assert not unexplained, f"{len(unexplained)} differences without a reason:\n" + "\n".join(unexplained[:40])
-    assert not [known for known in KNOWN if not used[known]], "differences that are none any more"
+    assert not [known for known in KNOWN if not used[known] and not known.sometimes], (
+        "differences that are none any more"
+    )

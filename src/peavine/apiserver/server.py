@@ -26,6 +26,7 @@ from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap, k
 from peavine.apiserver.cache import Cache
 from peavine.apiserver.cache.cache import CacheLister
 from peavine.apiserver.config import Config
+from peavine.apiserver.customresources import CustomResources
 from peavine.apiserver.discovery import Discovery
 from peavine.apiserver.endpoints import health
 from peavine.apiserver.endpoints.dispatch import dispatch, not_served
@@ -94,6 +95,8 @@ class ApiServer:
         await self.cache.start(tasks)
         self.aggregator = Aggregator(self.lister, self.writer, self.discovery, self.locations, config, self.clock)
         await self._bootstrap()
+        self.custom_resources = CustomResources(registry, self.lister, self.writer, self.clock)
+        await self.custom_resources.start(tasks)
         tls = None
         if config.tls_cert_file:
             authorities = (config.client_ca_file, config.requestheader_client_ca_file)

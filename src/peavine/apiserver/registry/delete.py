@@ -127,7 +127,10 @@ async def _delete_once(registry: Registry, request: WriteRequest, entry: Entry, 
     if waits and not was_deleting and not meta.get("deletionTimestamp"):
         meta["deletionTimestamp"] = now(registry.clock.time())
         meta["deletionGracePeriodSeconds"] = 0
-        if meta.get("generation"):
+        prepare = hub.hook("prepare_delete")
+        if prepare is not None:
+            prepare(live)  # what a kind says of itself while it waits; its generation stays
+        elif meta.get("generation"):
             meta["generation"] += 1
     elif waits and was_deleting and finalizers and not hub.graceful:
         meta["deletionGracePeriodSeconds"] = 0
