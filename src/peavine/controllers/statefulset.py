@@ -202,9 +202,15 @@ class _Step:
             return self.update
         if self.current is self.update:
             return self.update
-        below = ordinal < self.start + self._partition()
-        moved = (self.set.get("status") or {}).get("currentReplicas", 0)
-        return self.current if below or ordinal < self.start + moved else self.update
+        if self._rolling().get("partition") is not None:
+            return self.current if ordinal < self.start + self._partition() else self.update
+        # The rollout goes downwards: below those that it has reached, pods are still of the current revision.
+        name = self.current["metadata"]["name"]
+        untouched = sum(
+            "deletionTimestamp" not in p["metadata"] and (p["metadata"].get("labels") or {}).get(HASH_LABEL) == name
+            for p in self.pods
+        )
+        return self.current if ordinal < self.start + untouched else self.update
 
     def _rolling(self) -> Object:
         return (self.spec.get("updateStrategy") or {}).get("rollingUpdate") or {}
