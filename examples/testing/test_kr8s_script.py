@@ -30,4 +30,5 @@ def test_scaling_waits_for_the_pods(kubeconfig, namespace):
         api=api,
     )
     deployment.create()
+    deployment.wait("condition=Available", timeout=30)
     assert len(scale_and_wait(api, namespace, "web", 3)) == 3

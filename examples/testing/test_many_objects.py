@@ -10,6 +10,8 @@ def manifest(namespace, index):
     body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": f"object-{index}", "namespace": namespace}}
     if kind == "ConfigMap":
         body["data"] = {"index": str(index)}
+    if kind == "Secret":
+        body["stringData"] = {"word": "sesame"}
     if kind == "Service":
         body["spec"] = {"ports": [{"port": 80}], "selector": {"app": "x"}}
     return body

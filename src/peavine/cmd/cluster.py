@@ -162,6 +162,7 @@ def processes(cluster: Cluster) -> list[Process]:
             f"--service-account-private-key-file={pki / 'sa.key'}",
             f"--cluster-cidr={cluster.pod_range}",
             f"--service-cluster-ip-range={cluster.service_range}",
+            f"--local-path-root={d / 'local-path'}",
         ),
         configured("scheduler", "--leader-elect=false"),
     ]

@@ -35,6 +35,9 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument("--cluster-name", default="kubernetes", help="instance prefix of the cluster")
     options.add_argument("--cluster-signing-cert-file", default="", help="CA certificate that signs CSRs (PEM)")
     options.add_argument("--cluster-signing-key-file", default="", help="key of that CA (PEM)")
+    options.add_argument(
+        "--local-path-root", default="/var/lib/peavine/local-path", help="where local-path volumes lie on their nodes"
+    )
     options.add_argument("--service-account-private-key-file", default="", help="key that signs legacy tokens (PEM)")
     options.add_argument(
         "--use-service-account-credentials", type=truth, default=True, help="each controller acts as its own account"

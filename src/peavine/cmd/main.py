@@ -21,6 +21,7 @@ COMMANDS = {
     "dns": "dns",
     "images": "images",
     "certs": "certs",
+    "kubectl": "kubectl",
 }
 
 

@@ -29,6 +29,15 @@ from peavine.cmd.supervise import lock
 from peavine.machinery.errors import ApiError
 
 READY_SECONDS_MAX = 60.0
+# What a cluster of its own is given: claims work without more ado, a directory per volume on the pod's node.
+DEFAULT_STORAGE_CLASS = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+    "provisioner": "peavine.io/local-path",
+    "volumeBindingMode": "WaitForFirstConsumer",
+    "reclaimPolicy": "Delete",
+}
 
 
 def flags() -> argparse.ArgumentParser:
@@ -174,6 +183,9 @@ async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None
         print(f"API server ready after {time.monotonic() - started:.1f} s at {cluster.server}")
         if cluster.api_only:
             return
+        await client.resource("storage.k8s.io/v1", "storageclasses").patch(
+            "local-path", DEFAULT_STORAGE_CLASS, type="apply", field_manager="peavine-up"
+        )
         if cluster.runtime == "containerd":
             from peavine.cmd.images import ensure_builtin_images
             from peavine.kubelet import containerd
