@@ -198,3 +198,16 @@ def test_the_reserved_band_is_upstreams():
 
     sizes = {"10.0.0.0/24": 16, "10.0.0.0/20": 256, "10.0.0.0/16": 256, "10.0.0.0/28": 16, "10.0.0.0/29": 0}
     assert {cidr: reserved_band(ipaddress.ip_network(cidr)) for cidr in sizes} == sizes
+
+
+def test_a_service_made_again_at_once_gets_the_port_it_had():
+    objects, ledger = Objects(), MemoryLedger()
+    plugin = allocator(objects, ledger=ledger)
+    chosen = service(uid="first", type="NodePort", ports=[{"port": 80, "protocol": "TCP", "nodePort": 30080}])
+    chosen["spec"] = admit(plugin, chosen)
+    objects.put("", "services", chosen)
+    objects.remove("", "services", "team", "web")
+    again = service(uid="second", type="NodePort", clusterIP=chosen["spec"]["clusterIP"],
+                    ports=[{"port": 80, "protocol": "TCP", "nodePort": 30080}])  # fmt: skip
+    assert admit(plugin, again)["ports"][0]["nodePort"] == 30080
+    assert ledger.owners == {30080: "second"}

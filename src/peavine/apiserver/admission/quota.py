@@ -11,8 +11,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from peavine.api.core.quota_usage import Usage, counted, matches, unspecified, usage_of
 from peavine.apiserver.admission.chain import PluginContext
-from peavine.apiserver.admission.quota_usage import Usage, counted, matches, unspecified, usage_of
 from peavine.apiserver.admission.refusals import forbidden
 from peavine.apiserver.admission.request import CREATE, UPDATE, AdmissionRequest, Plugin
 from peavine.machinery.errors import ApiError

@@ -46,6 +46,7 @@ class ServiceAllocator(Plugin):
         self._gone: list[_Taken] = []  # no longer used by a Service, to be given back
         self._woken = asyncio.Event()
         self._unrecorded = False
+        self._releasing = asyncio.Lock()
         self._suspects: set[tuple[str, str]] = set()  # without an owner at the last repair
         self.lister.on_change("", "services", self._service_changed)
 
@@ -53,6 +54,7 @@ class ServiceAllocator(Plugin):
     async def admit(self, req: AdmissionRequest) -> None:
         if req.subresource or req.obj is None:
             return
+        await self._give_back()  # a Service that takes the place of one just deleted may want its ports
         if req.notes.get("reinvoking"):
             await self.undo(req)  # what a webhook changed since may need something else
         new, old = req.obj, req.old
@@ -239,15 +241,20 @@ class ServiceAllocator(Plugin):
                     self._unrecorded = False
                     await self.repair()
                     next_repair = self.clock.monotonic() + REPAIR_SECONDS
-                while self._gone:
-                    await self._release(self._gone[0])
-                    del self._gone[0]
+                await self._give_back()
             except ApiError as error:
                 log.warning("allocations of Services are not up to date (tried again soon): %s", error)
                 await self.clock.sleep(1.0)
                 continue
             self._woken.clear()
             await wait_until(self._woken.wait(), max(0.0, next_repair - self.clock.monotonic()), self.clock)
+
+    async def _give_back(self) -> None:
+        while self._gone or self._releasing.locked():
+            async with self._releasing:
+                while self._gone:
+                    await self._release(self._gone[0])
+                    del self._gone[0]
 
     async def repair(self) -> None:
         """Take what Services have and is not written down; give back what nobody has, seen twice so."""
