@@ -86,10 +86,15 @@ def widget(name, api_version="example.com/v1", **spec):
 @contextlib.asynccontextmanager
 async def serving(*args):
     async with inside.serving(*args) as client:
-        if not hasattr(client.server, "custom_resources"):
-            server = client.server
-            await CustomResources(server.registry, server.lister, server.writer).start(server.tasks)
+        await started(client)
         yield client
+
+
+async def started(client):
+    """Custom resources are on; a server that does not start them itself is helped."""
+    if not hasattr(client.server, "custom_resources"):
+        server = client.server
+        await CustomResources(server.registry, server.lister, server.writer).start(server.tasks)
 
 
 WIDGETS = f"{GROUP}/namespaces/default/widgets"

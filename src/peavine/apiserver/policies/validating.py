@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from peavine.api.admissionregistration import webhooks
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.request import CONNECT, CREATE, DELETE, UPDATE, AdmissionRequest, Plugin
 from peavine.apiserver.policies.bindings import ERRORS, Evaluation, Policies, Policy, PolicyError
+from peavine.apiserver.policies.variables import problem_of
 from peavine.machinery.cel import CelError, CostExceeded
 from peavine.machinery.errors import ApiError
 
@@ -31,6 +33,8 @@ class ValidatingAdmissionPolicy(Plugin):
     def __init__(self, context: PluginContext) -> None:
         self._policies = Policies(context, "validatingadmissionpolicies", "validatingadmissionpolicybindings")
         self._context = context
+        # From here on, expressions are compiled when they are written, and not only when they are used.
+        webhooks.compile_expression = problem_of
 
     async def validate(self, req: AdmissionRequest) -> None:
         denials: list[tuple[Policy, Object, _Refusal]] = []

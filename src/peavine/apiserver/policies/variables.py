@@ -7,10 +7,10 @@ from typing import Any
 
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.request import AdmissionRequest
-from peavine.apiserver.policies.authorizer import LIBRARY, PathCheck, ResourceCheck, Root
+from peavine.apiserver.policies.authorizer import LIBRARY, ResourceCheck, Root
 from peavine.apiserver.webhooks.matching import Match
 from peavine.apiserver.webhooks.review import request_of
-from peavine.machinery.cel import Environment
+from peavine.machinery.cel import CompileError, Environment
 from peavine.machinery.cel.types import DYN, opaque
 
 Object = dict[str, Any]
@@ -63,4 +63,13 @@ def namespace_of(context: PluginContext, req: AdmissionRequest) -> Object | None
     return {"metadata": meta, "spec": found.get("spec") or {}, "status": found.get("status") or {}}
 
 
-__all__ = ["PathCheck", "environment", "variables_of"]
+def problem_of(text: str) -> str | None:
+    """What keeps an expression of a policy or match condition from compiling, as its field error says it."""
+    try:
+        environment(params=True, variables=True).compile(text)
+    except CompileError as error:
+        return f"compilation failed: {error}"
+    return None
+
+
+__all__ = ["environment", "problem_of", "variables_of"]
