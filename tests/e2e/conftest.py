@@ -66,9 +66,29 @@ def _in_use(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def traces(directory):
+    """What a cluster could leave on a machine, one line each: processes, mounts, links, rules, namespaces, cgroups."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(directory) in command and "pytest" not in command:
+            found.add(f"process {command}")
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    found |= {f"mount {line.split()[1]}" for line in mounts if str(directory) in line or "/run/netns/" in line}
+    for what in (["ip", "-o", "link"], ["ip", "route"], ["nft", "list", "tables"], ["iptables-save"]):
+        out = subprocess.run(what, capture_output=True, text=True, check=False).stdout.splitlines()
+        lines = (line.split(": ")[1].partition("@")[0] if what[-1] == "link" else line for line in out)
+        found |= {f"{what[0]} {line}" for line in lines if not line.startswith(("#", ":"))}
+    found |= {f"cgroup {p}" for p in Path("/sys/fs/cgroup").rglob("*peavine*") if p.is_dir()}
+    return found
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """The data directory of a running one-node cluster."""
+    """The data directory of a running one-node cluster; `down --purge` afterwards must leave nothing."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     if missing := [name for name in ("containerd", "runc", "nft", "busybox", "catatonit") if not shutil.which(name)]:
@@ -78,13 +98,17 @@ def cluster(tmp_path_factory):
     if busy := [port for port in PORTS if _in_use(port)]:
         pytest.skip(f"ports in use: {busy} (another cluster runs on this machine)")
     directory = tmp_path_factory.mktemp("cluster")
+    before = traces(directory)
     try:
         peavine("up", f"--data-dir={directory}", f"--secure-port={PORT}")
         yield directory
     except subprocess.CalledProcessError as error:
         pytest.fail(f"peavine up: {error.stderr}\n{_logs(directory)}")
     finally:
-        peavine("down", f"--data-dir={directory}", "--purge", check=False)
+        gone = peavine("down", f"--data-dir={directory}", "--purge", check=False)
+        assert gone.returncode == 0, gone.stderr
+        assert not directory.exists()
+        assert traces(directory) - before == set()
 
 
 def _logs(directory):
