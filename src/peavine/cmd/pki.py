@@ -93,6 +93,11 @@ class Pki:
     def service_account_public_key(self) -> Path:
         return self.directory / "sa.pub"
 
+    @property
+    def encryption_config(self) -> Path:
+        """The EncryptionConfiguration by which the API server keeps secrets unreadable in its store."""
+        return self.directory / "encryption.json"
+
     def ca_pem(self) -> str:
         return self.cert("ca").read_text()
 
@@ -129,6 +134,7 @@ def ensure_pki(
     ):
         ensure_certificate(pki, wanted, clock)
     _ensure_service_account_keys(pki)
+    _ensure_encryption(pki)
     return pki
 
 
@@ -296,6 +302,21 @@ def _ensure_service_account_keys(pki: Pki) -> None:
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_private(pki.service_account_public_key, public.decode())
     pki.written.append("sa")
+
+
+def _ensure_encryption(pki: Pki) -> None:
+    """A key of its own for this cluster's secrets. What was stored before, unencrypted, stays readable."""
+    if pki.encryption_config.exists():
+        return
+    secret = base64.b64encode(os.urandom(32)).decode()
+    providers = [{"secretbox": {"keys": [{"name": "key1", "secret": secret}]}}, {"identity": {}}]
+    document = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
+        "resources": [{"resources": ["secrets"], "providers": providers}],
+    }
+    write_private(pki.encryption_config, json.dumps(document, indent=2) + "\n")
+    pki.written.append("encryption")
 
 
 def _builder(wanted: Wanted, key: EllipticCurvePrivateKey, clock: Clock) -> Any:

@@ -47,10 +47,15 @@ class Encryption:
 
 def load_encryption(path: str | os.PathLike[str]) -> Encryption:
     """Read the file (YAML or JSON). Raises ConfigError, OSError."""
-    import yaml
+    import orjson
 
+    text = Path(path).read_bytes()
     try:
-        document = yaml.load(Path(path).read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return parse(orjson.loads(text))  # what `peavine` writes itself; the YAML parser is heavy
+    except orjson.JSONDecodeError:
+        import yaml
+    try:
+        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(f"{path}: no YAML" + (f" (line {mark.line + 1})" if mark else "")) from None

@@ -74,18 +74,76 @@ def _state(key: bytes, middle: bytes) -> list[int]:
     return [s[0], k[0], k[1], k[2], k[3], s[1], m[0], m[1], m[2], m[3], s[2], k[4], k[5], k[6], k[7], s[3]]
 
 
-def _twenty_rounds(x: list[int]) -> list[int]:
+def _twenty_rounds(state: list[int]) -> list[int]:
+    """Ten double rounds, written out: each index looked up would cost as much as the arithmetic."""
+    x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15 = state
+    m = _MASK
     for _ in range(10):
-        for a, b, c, d in _ROUNDS:
-            t = (x[a] + x[d]) & _MASK
-            x[b] ^= (t << 7 | t >> 25) & _MASK
-            t = (x[b] + x[a]) & _MASK
-            x[c] ^= (t << 9 | t >> 23) & _MASK
-            t = (x[c] + x[b]) & _MASK
-            x[d] ^= (t << 13 | t >> 19) & _MASK
-            t = (x[d] + x[c]) & _MASK
-            x[a] ^= (t << 18 | t >> 14) & _MASK
-    return x
+        t = (x0 + x12) & m
+        x4 ^= (t << 7 | t >> 25) & m
+        t = (x4 + x0) & m
+        x8 ^= (t << 9 | t >> 23) & m
+        t = (x8 + x4) & m
+        x12 ^= (t << 13 | t >> 19) & m
+        t = (x12 + x8) & m
+        x0 ^= (t << 18 | t >> 14) & m
+        t = (x5 + x1) & m
+        x9 ^= (t << 7 | t >> 25) & m
+        t = (x9 + x5) & m
+        x13 ^= (t << 9 | t >> 23) & m
+        t = (x13 + x9) & m
+        x1 ^= (t << 13 | t >> 19) & m
+        t = (x1 + x13) & m
+        x5 ^= (t << 18 | t >> 14) & m
+        t = (x10 + x6) & m
+        x14 ^= (t << 7 | t >> 25) & m
+        t = (x14 + x10) & m
+        x2 ^= (t << 9 | t >> 23) & m
+        t = (x2 + x14) & m
+        x6 ^= (t << 13 | t >> 19) & m
+        t = (x6 + x2) & m
+        x10 ^= (t << 18 | t >> 14) & m
+        t = (x15 + x11) & m
+        x3 ^= (t << 7 | t >> 25) & m
+        t = (x3 + x15) & m
+        x7 ^= (t << 9 | t >> 23) & m
+        t = (x7 + x3) & m
+        x11 ^= (t << 13 | t >> 19) & m
+        t = (x11 + x7) & m
+        x15 ^= (t << 18 | t >> 14) & m
+        t = (x0 + x3) & m
+        x1 ^= (t << 7 | t >> 25) & m
+        t = (x1 + x0) & m
+        x2 ^= (t << 9 | t >> 23) & m
+        t = (x2 + x1) & m
+        x3 ^= (t << 13 | t >> 19) & m
+        t = (x3 + x2) & m
+        x0 ^= (t << 18 | t >> 14) & m
+        t = (x5 + x4) & m
+        x6 ^= (t << 7 | t >> 25) & m
+        t = (x6 + x5) & m
+        x7 ^= (t << 9 | t >> 23) & m
+        t = (x7 + x6) & m
+        x4 ^= (t << 13 | t >> 19) & m
+        t = (x4 + x7) & m
+        x5 ^= (t << 18 | t >> 14) & m
+        t = (x10 + x9) & m
+        x11 ^= (t << 7 | t >> 25) & m
+        t = (x11 + x10) & m
+        x8 ^= (t << 9 | t >> 23) & m
+        t = (x8 + x11) & m
+        x9 ^= (t << 13 | t >> 19) & m
+        t = (x9 + x8) & m
+        x10 ^= (t << 18 | t >> 14) & m
+        t = (x15 + x14) & m
+        x12 ^= (t << 7 | t >> 25) & m
+        t = (x12 + x15) & m
+        x13 ^= (t << 9 | t >> 23) & m
+        t = (x13 + x12) & m
+        x14 ^= (t << 13 | t >> 19) & m
+        t = (x14 + x13) & m
+        x15 ^= (t << 18 | t >> 14) & m
+    return [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15]
 
 
 def _hsalsa20(key: bytes, nonce: bytes) -> bytes:
@@ -95,7 +153,7 @@ def _hsalsa20(key: bytes, nonce: bytes) -> bytes:
 
 def _salsa20(key: bytes, nonce: bytes, number: int) -> bytes:
     state = _state(key, nonce + struct.pack("<Q", number))
-    mixed = _twenty_rounds(list(state))
+    mixed = _twenty_rounds(state)
     return struct.pack("<16I", *((one + two) & _MASK for one, two in zip(state, mixed)))
 
 
