@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -137,3 +138,19 @@ def test_two_servers_on_one_etcd_see_each_others_writes_at_once(tmp_path):
     finally:
         etcd.terminate()
         etcd.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--encryption-provider-config", "/none"], "/none"),
+        (["--enable-admission-plugins", "Nonsense"], "Nonsense"),
+        (["--authorization-mode", "Nonsense"], "Nonsense"),
+        (["--event-ttl", "soon"], "soon"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_one_sentence_and_an_exit_code(tmp_path, flags, words):
+    command = [sys.executable, "-m", "peavine.cmd.main", "apiserver", "--data-dir", str(tmp_path), "--secure-port", "0"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0 and words in done.stderr and "Traceback" not in done.stderr

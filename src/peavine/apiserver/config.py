@@ -40,8 +40,20 @@ class Config:
     api_audiences: tuple[str, ...] = ()
     token_auth_file: str = ""
     anonymous_auth: bool = True
+    authentication_config: str = ""
+    authentication_token_webhook_config_file: str = ""
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_required_claims: tuple[str, ...] = ()
+    oidc_ca_file: str = ""
     # Authorization and admission.
     authorization_modes: tuple[str, ...] = ("Node", "RBAC")
+    authorization_config: str = ""
+    authorization_webhook_config_file: str = ""
     enable_admission_plugins: tuple[str, ...] = ()
     disable_admission_plugins: tuple[str, ...] = ()
     admission_config: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +75,7 @@ class Config:
     audit_log_maxbackup: int = 10
     audit_log_maxage: int = 30  # days
     audit_policy_file: str = ""
+    audit_webhook_config_file: str = ""
     encryption_provider_config: str = ""
     enable_aggregation: bool = True
     kubernetes_version: str = "1.37"

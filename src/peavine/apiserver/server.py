@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from peavine.api.kind import Kind
+from peavine.apiserver import security
 from peavine.apiserver.admission.chain import build_chain
 from peavine.apiserver.admission.request import CREATE
 from peavine.apiserver.allocation import ServiceAllocator
 from peavine.apiserver.allocation.addresses import Addresses
 from peavine.apiserver.allocation.ports import Ports, StoreLedger
-from peavine.apiserver.audit import Auditor, LogFile, load_policy
-from peavine.apiserver.authentication.build import AuthenticationConfig, build_authenticator
-from peavine.apiserver.authorization.build import build_authorizer
+from peavine.apiserver.audit import Auditor
 from peavine.apiserver.authorization.reviews import Reviews
 from peavine.apiserver.bootstrap.presence import Presence
 from peavine.apiserver.bootstrap.reconcile import BootstrapOptions, bootstrap, kubernetes_service
@@ -32,7 +31,6 @@ from peavine.apiserver.endpoints import health
 from peavine.apiserver.endpoints.dispatch import dispatch, not_served
 from peavine.apiserver.endpoints.negotiation import JSON, Output
 from peavine.apiserver.endpoints.rendering import encode
-from peavine.apiserver.fairness import MaxInFlight, PriorityAndFairness
 from peavine.apiserver.filters import Filters
 from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
@@ -116,31 +114,9 @@ class ApiServer:
 
     def _build_security(self) -> None:
         config = self.config
-        keys = None
-        self.issuer: Any = None
-        if config.service_account_signing_key_file:
-            from peavine.apiserver.authentication.serviceaccount import KeyRing, TokenIssuer
-
-            keys = KeyRing(config.service_account_signing_key_file, config.service_account_key_files)
-            audiences = config.api_audiences or (config.service_account_issuer,)
-            self.issuer = TokenIssuer(
-                keys, self.lister, issuer=config.service_account_issuer, audiences=audiences, clock=self.clock
-            )
-        self.authenticator = build_authenticator(
-            AuthenticationConfig(
-                client_ca_file=config.client_ca_file,
-                requestheader_client_ca_file=config.requestheader_client_ca_file,
-                requestheader_allowed_names=config.requestheader_allowed_names,
-                service_account_keys=keys,
-                service_account_issuers=(config.service_account_issuer,),
-                api_audiences=config.api_audiences or (config.service_account_issuer,),
-                token_auth_file=config.token_auth_file,
-                anonymous=config.anonymous_auth,
-            ),
-            self.lister,
-            clock=self.clock,
-        )
-        self.authorizer = build_authorizer(self.lister, config.authorization_modes)
+        self.issuer = security.token_issuer(config, self.lister, self.clock)
+        self.authenticator = security.authenticator(config, self.lister, self.issuer, self.clock)
+        self.authorizer = security.authorizer(config, self.lister, self.clock)
         ranges = config.service_cluster_ip_range.split(",")
         first, _, last = config.service_node_port_range.partition("-")
         ports = Ports(StoreLedger(self.store), int(first), int(last))
@@ -160,26 +136,12 @@ class ApiServer:
 
     def _build_filters(self) -> Filters:
         config = self.config
-        fairness: Any
-        if config.enable_priority_and_fairness:
-            seats = config.max_requests_inflight + config.max_mutating_requests_inflight
-            fairness = PriorityAndFairness(self.lister, self.writer, seats=seats, clock=self.clock)
-            self.tasks.start(fairness.run(), name="fairness")
-        else:
-            fairness = MaxInFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
-        if config.audit_log_path:
-            backend = LogFile(
-                config.audit_log_path,
-                size_mib_max=config.audit_log_maxsize,
-                backups_max=config.audit_log_maxbackup,
-                age_days_max=config.audit_log_maxage,
-            )
-            self.auditor = Auditor(load_policy(config.audit_policy_file), [backend], self.clock)
+        self.auditor = security.auditor(config, self.clock, self.tasks)
         return Filters(
             self._routed,
             authenticator=self.authenticator,
             authorizer=self.authorizer,
-            fairness=fairness,
+            fairness=security.fairness(config, self.lister, self.writer, self.clock, self.tasks),
             auditor=self.auditor,
             metrics=self.metrics,
             timeout_seconds=config.request_timeout_seconds,

@@ -7,11 +7,13 @@ import ipaddress
 import logging
 import os
 import socket
+import sys
 from pathlib import Path
 
 from peavine.apiserver.config import Config, seconds_of
 from peavine.apiserver.server import ApiServer
 from peavine.base import lifetimes, logs
+from peavine.store.interface import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--api-audiences", default="", help="audiences that tokens for this API name (default: the issuer)")
     p.add_argument("--token-auth-file", default="", help='CSV of static bearer tokens: token,user,uid,"group,group"')
     p.add_argument(
+        "--authentication-config", default="", help="file of kind AuthenticationConfiguration: OIDC, anonymous"
+    )
+    p.add_argument(
+        "--authentication-token-webhook-config-file", default="", help="kubeconfig of a server that knows tokens"
+    )
+    p.add_argument("--oidc-issuer-url", default="", help="issuer of OpenID Connect tokens")
+    p.add_argument("--oidc-client-id", default="", help="audience that OpenID Connect tokens must name")
+    p.add_argument("--oidc-username-claim", default="sub", help="claim that is the user's name")
+    p.add_argument("--oidc-username-prefix", default="", help="what stands before it; - for nothing")
+    p.add_argument("--oidc-groups-claim", default="", help="claim that holds the user's groups")
+    p.add_argument("--oidc-groups-prefix", default="", help="what stands before each group")
+    p.add_argument("--oidc-required-claim", action="append", default=[], help="claim=value that a token must have")
+    p.add_argument("--oidc-ca-file", default="", help="CA of the issuer's certificate")
+    p.add_argument("--authorization-config", default="", help="file of kind AuthorizationConfiguration")
+    p.add_argument("--authorization-webhook-config-file", default="", help="kubeconfig of a server that decides")
+    p.add_argument(
         "--anonymous-auth",
         type=_boolean,
         default=True,
@@ -107,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--audit-policy-file", default="", help="audit policy (default: writes and access to secrets, without bodies)"
     )
+    p.add_argument("--audit-webhook-config-file", default="", help="kubeconfig of a server that audit events go to")
     p.add_argument(
         "--encryption-provider-config", default="", help="how Secrets and other resources are encrypted in the store"
     )
@@ -176,6 +195,19 @@ def configure(args: argparse.Namespace) -> Config:
         api_audiences=_list(args.api_audiences),
         token_auth_file=args.token_auth_file,
         anonymous_auth=args.anonymous_auth,
+        authentication_config=args.authentication_config,
+        authentication_token_webhook_config_file=args.authentication_token_webhook_config_file,
+        oidc_issuer_url=args.oidc_issuer_url,
+        oidc_client_id=args.oidc_client_id,
+        oidc_username_claim=args.oidc_username_claim,
+        oidc_username_prefix=args.oidc_username_prefix,
+        oidc_groups_claim=args.oidc_groups_claim,
+        oidc_groups_prefix=args.oidc_groups_prefix,
+        oidc_required_claims=tuple(args.oidc_required_claim),
+        oidc_ca_file=args.oidc_ca_file,
+        authorization_config=args.authorization_config,
+        authorization_webhook_config_file=args.authorization_webhook_config_file,
+        audit_webhook_config_file=args.audit_webhook_config_file,
         authorization_modes=_list(args.authorization_mode),
         enable_admission_plugins=_list(args.enable_admission_plugins),
         disable_admission_plugins=_list(args.disable_admission_plugins),
@@ -242,11 +274,19 @@ def _is_address(text: str) -> bool:
     return True
 
 
+class StartError(Exception):
+    """The server cannot start as it is configured; the text says why."""
+
+
 async def serve(args: argparse.Namespace, config: Config) -> None:
+    """Serve until a signal. Raises StartError."""
     server = ApiServer(config)
     async with lifetimes.scope() as tasks:
         try:
-            await server.start(tasks)
+            try:
+                await server.start(tasks)
+            except (ValueError, OSError, StoreError) as error:
+                raise StartError(str(error)) from error
             if args.data_dir:
                 _write_kubeconfigs(args.data_dir, config, server.port)
             await lifetimes.until_signal()
@@ -269,4 +309,17 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         parser().error(str(error))
     os.umask(0o077)
-    return lifetimes.run(serve(args, config))
+    problem = ""
+    try:
+        return lifetimes.run(serve(args, config))
+    except* StartError as group:
+        problem = str(_first(group))
+    print(f"peavine apiserver: {problem}", file=sys.stderr)
+    return 1
+
+
+def _first(group: BaseExceptionGroup[StartError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
