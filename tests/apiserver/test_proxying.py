@@ -146,3 +146,23 @@ def test_logs_and_execs_go_to_the_kubelet_under_the_servers_certificate(tmp_path
             assert seen[-1].info.query["command"] == ["ls", "-l"] and seen[-1].info.query["tty"] == ["1"]
 
     asyncio.run(main())
+
+
+def test_a_status_cannot_lead_into_the_servers_own_machine(tmp_path):
+    async def main():
+        async with serving(tmp_path, **PLAIN, advertise_address="192.0.2.10") as api, backend() as (port, seen):
+            await running(api, "p", port)
+            answer = await api("GET", f"{PODS}/p/proxy/")
+            assert (answer.status, answer.json["message"]) == (400, "address not allowed")
+            for address in ("169.254.169.254", "0.0.0.0", "224.0.0.1", "127.0.0.1", "localhost"):
+                node = {"metadata": {"name": "n"}, "status": {"addresses": [{"type": "Hostname", "address": address}]}}
+                await api.server.writer.create("", "v1", "nodes", None, node)
+                await api.server.writer.patch(
+                    "", "v1", "nodes", None, "n", lambda live, n=node: {**live, **n}, "status"
+                )
+                answer = await api("GET", "/api/v1/nodes/n:80/proxy/")
+                assert (answer.status, answer.json["message"]) == (400, "address not allowed"), address
+                await api("DELETE", "/api/v1/nodes/n")
+            assert not seen
+
+    asyncio.run(main())

@@ -260,6 +260,8 @@ def _from_data_dir(config: Config, args: argparse.Namespace, store: str) -> None
     ):
         if not getattr(config, field):
             setattr(config, field, str(name))
+    if not config.encryption_provider_config:
+        config.encryption_provider_config = str(pki.encryption_config)
     if not args.audit_log_path:
         config.audit_log_path = str(directory / "logs" / "audit.log")
     if not config.service_account_key_files:

@@ -64,9 +64,16 @@ async def dispatch(
     node = pod["spec"].get("nodeName")
     if not node:
         raise errors.bad_request(f"pod {name} does not have a host assigned")
-    location = locations.kubelet(node)
+    location = await locations.checked(locations.kubelet(node))
     target = path + "?" + urlencode(query)
-    backend = Backend(location.host, location.port, target, tls=location.tls, method=info.method)
+    backend = Backend(
+        location.host,
+        location.port,
+        target,
+        tls=location.tls,
+        server_name=location.server_name or None,
+        method=info.method,
+    )
     if sub.name == "portforward":
         return await serve(exchange, backend, None)
     wanted = {flag: _switch(info, sub.name, flag) for flag in _BOOLEANS[sub.name]}
@@ -183,7 +190,8 @@ async def _log(server: Any, exchange: Exchange, locations: Locations, pod: Objec
         return Response(200, b"", "text/plain")
     meta = pod["metadata"]
     path = f"/containerLogs/{quote(meta['namespace'])}/{quote(meta['name'])}/{quote(container)}"
-    await _go(exchange, locations.kubelet(node), path, urlencode(query), stream="log", server=server)
+    location = await locations.checked(locations.kubelet(node))
+    await _go(exchange, location, path, urlencode(query), stream="log", server=server)
     return None
 
 
@@ -194,11 +202,11 @@ async def _proxy(server: Any, exchange: Exchange, kind: Kind, namespace: str, na
     sub = kind.subresources["proxy"]
     await _admit(server, info, kind, sub, namespace, name, {"kind": sub.kind, "apiVersion": "v1"})
     if kind.plural == "pods":
-        location = locations.pod(namespace, name)
+        location = await locations.checked(locations.pod(namespace, name))
     elif kind.plural == "services":
         location = locations.service(namespace, name)
     else:
-        location = locations.node(name)
+        location = await locations.checked(locations.node(name))
     marker = "/proxy"
     base, _, rest = info.raw_path.partition(f"/{kind.plural}/")
     own, found, path = rest.partition(marker)
@@ -212,7 +220,15 @@ async def _proxy(server: Any, exchange: Exchange, kind: Kind, namespace: str, na
     if exchange.upgrade:
         target = path + ("?" + info.query_string if info.query_string else "")
         return await pass_through(
-            exchange, Backend(location.host, location.port, target, tls=location.tls, method=info.method)
+            exchange,
+            Backend(
+                location.host,
+                location.port,
+                target,
+                tls=location.tls,
+                server_name=location.server_name or None,
+                method=info.method,
+            ),
         )
     await _go(exchange, location, path, info.query_string, extra=extra, prefix=prefix)
     return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import random
+import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peavine.apiserver.config import Config
@@ -129,7 +132,33 @@ class Locations:
         kubelet = self.kubelet(name)
         if not port or port == str(kubelet.port):
             return kubelet
-        return Location(kubelet.host, int(port), self.kubelet_tls() if scheme == "https" else None)
+        if not port.isdecimal():
+            raise errors.bad_request(f'invalid proxy request "{wanted}"')
+        # Whoever listens there is no kubelet: the certificate for kubelets is not shown to it.
+        return Location(kubelet.host, int(port), self.insecure_tls() if scheme == "https" else None)
+
+    async def checked(self, location: Location) -> Location:
+        """The location as an address that may be connected to. Raises ApiError 400, 503.
+
+        What a status says must not lead into this machine's own insides: loopback, link-local, multicast and
+        unspecified addresses are refused, whether written or resolved. Loopback is allowed to a server that is itself
+        only reachable there.
+        """
+        address = location.host
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            loop = asyncio.get_running_loop()
+            try:
+                found = await loop.getaddrinfo(address, location.port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise errors.unavailable(f"error trying to reach service: lookup {address}: {error.strerror}") from None
+            address = str(found[0][4][0])
+        ip = ipaddress.ip_address(address)
+        own = ipaddress.ip_address(self.config.advertise_address)
+        if (ip.is_loopback and not own.is_loopback) or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+            raise errors.bad_request("address not allowed")
+        return replace(location, host=address, server_name=location.server_name or location.host)
 
 
 def split(wanted: str) -> tuple[str, str, str]:
