@@ -58,6 +58,10 @@ class Cluster:
         return str(ipaddress.ip_network(self.service_range)[2])
 
     @property
+    def first_node(self) -> str:
+        return f"{self.node_name}-0" if self.simulated_nodes > 1 else self.node_name
+
+    @property
     def admin_kubeconfig(self) -> Path:
         return self.directory / "admin.kubeconfig"
 
@@ -152,10 +156,13 @@ def processes(cluster: Cluster) -> list[Process]:
     ]
     if cluster.api_only:
         return wanted
+    # Simulated clusters may be many on one machine: no fixed ports but the API server's.
+    quiet = ["--secure-port=0"] if cluster.runtime == "simulated" else []
     wanted += [
         configured(
             "controller-manager",
             "--leader-elect=false",
+            *quiet,
             f"--root-ca-file={pki / 'ca.crt'}",
             f"--cluster-signing-cert-file={pki / 'ca.crt'}",
             f"--cluster-signing-key-file={pki / 'ca.key'}",
@@ -164,7 +171,7 @@ def processes(cluster: Cluster) -> list[Process]:
             f"--service-cluster-ip-range={cluster.service_range}",
             f"--local-path-root={d / 'local-path'}",
         ),
-        configured("scheduler", "--leader-elect=false"),
+        configured("scheduler", "--leader-elect=false", *quiet),
     ]
     node = cluster.node_name
     kubelet = [
@@ -179,10 +186,7 @@ def processes(cluster: Cluster) -> list[Process]:
         f"--client-ca-file={pki / 'ca.crt'}",
     ]
     if cluster.runtime == "simulated":
-        return [
-            *wanted,
-            component("kubelet", *kubelet, "--runtime=simulated", f"--simulated-nodes={cluster.simulated_nodes}"),
-        ]
+        return [*wanted, component("kubelet", *kubelet, *_simulated(cluster))]
     from peavine.kubelet.containerd import containerd_command
 
     return [
@@ -216,3 +220,12 @@ def processes(cluster: Cluster) -> list[Process]:
             "--healthz-bind-address=127.0.0.1:10254",
         ),
     ]
+
+
+def _simulated(cluster: Cluster) -> list[str]:
+    """Flags of the one kubelet that plays all nodes; it has a free port, so that several clusters run side by side."""
+    flags = ["--runtime=simulated", f"--simulated-nodes={cluster.simulated_nodes}", "--port=0"]
+    if cluster.simulated_nodes > 1:
+        # No single node's identity may speak for the others.
+        flags.append(f"--kubeconfig={cluster.admin_kubeconfig}")
+    return flags

@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     if cluster.runtime == "containerd" and not cluster.api_only:
         _stop_workloads(cluster, purge=args.purge)
     if args.purge:
+        _unmount_below(directory)
         shutil.rmtree(directory)
         print(f"Removed everything, {directory} included.")
     else:
@@ -63,6 +64,14 @@ def _stop_supervisor(cluster: Cluster) -> bool:
         time.sleep(0.05)
     os.close(held)
     return True
+
+
+def _unmount_below(directory: Path) -> None:
+    """Nothing should be mounted there any more; what a killed process left would make the removal fail half-way."""
+    if sys.platform == "linux":
+        from peavine.linux import mounts
+
+        mounts.unmount_below(directory)
 
 
 def _stop_workloads(cluster: Cluster, *, purge: bool) -> None:

@@ -193,8 +193,8 @@ async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None
             layout = containerd.Layout(cluster.directory)
             await containerd.wait_ready(layout, seconds)
             await ensure_builtin_images(str(layout.socket))
-        await _node_ready(client, cluster.node_name)
-        print(f"Node {cluster.node_name} ready after {time.monotonic() - started:.1f} s")
+        await _node_ready(client, cluster.first_node)
+        print(f"Node {cluster.first_node} ready after {time.monotonic() - started:.1f} s")
 
 
 async def _node_ready(client: Client, name: str) -> None:
