@@ -343,3 +343,20 @@ def test_health_checks_answer_whole_and_one_by_one(tmp_path):
         assert b'apiserver_request_total{verb="GET"' in metrics and b"process_resident_memory_bytes" in metrics
 
     run(tmp_path, scenario)
+
+
+def test_a_large_list_is_streamed_whole_and_compressed_if_wanted(tmp_path):
+    async def scenario(api: Client):
+        import gzip
+        import json
+
+        for i in range(6):
+            await api("POST", MAPS, config_map(f"big{i}", a=str(i) * 500_000))
+        plain = await api("GET", MAPS)
+        assert plain.headers["transfer-encoding"] == "chunked"
+        assert names(plain.json) == [f"big{i}" for i in range(6)]
+        packed = await api("GET", MAPS, headers={"Accept-Encoding": "gzip"})
+        assert json.loads(gzip.decompress(packed.body))["items"] == plain.json["items"]
+        assert len(packed.body) < 100_000
+
+    run(tmp_path, scenario)

@@ -107,17 +107,30 @@ class Filters:
             self._audit(exchange)
         assert info.user is not None
         if self.fairness is None or (info.subresource in STREAMING and info.is_resource):
-            return await self._allowed(exchange)
+            return await (self._followed(exchange) if long_running(info) else self._allowed(exchange))
         async with contextlib.AsyncExitStack() as seat:
             admitted = await seat.enter_async_context(self.fairness.admit(info, info.user))
             exchange.extra_headers += admitted.headers
             info.notes["release"] = seat.aclose  # a watch gives its seat back when its first events are sent
+            if long_running(info):
+                return await self._followed(exchange)
             counted = "readOnly" if info.verb in READ_VERBS else "mutating"
             self.metrics.in_flight[counted] += 1
             try:
                 return await self._allowed(exchange)
             finally:
                 self.metrics.in_flight[counted] -= 1
+
+    async def _followed(self, exchange: Exchange) -> Response | None:
+        """A watch or stream, counted while it lasts."""
+        info, counts = exchange.info, self.metrics.long_running
+        verb = "WATCH" if info.verb == "watch" else "CONNECT"
+        key = (verb, info.group, info.version, info.resource, info.subresource)
+        counts[key] = counts.get(key, 0) + 1
+        try:
+            return await self._allowed(exchange)
+        finally:
+            counts[key] -= 1
 
     def _audit(self, exchange: Exchange) -> None:
         if self.auditor is None:

@@ -45,8 +45,6 @@ class ApiMetrics:
         self.sizes = Histogram(_SIZES)
         self.in_flight = {"mutating": 0, "readOnly": 0}
         self.long_running: dict[Labels, int] = {}
-        self.terminations: dict[Labels, int] = {}
-        self.watch_cuts = 0
 
     def observe(self, info: RequestInfo, status: int, seconds: float, size: int) -> None:
         verb = _VERBS.get(info.verb, info.verb.upper())
@@ -85,6 +83,10 @@ class ApiMetrics:
         _family(lines, "apiserver_current_inflight_requests", "gauge", "Requests being answered, by kind.")
         for kind, count in self.in_flight.items():
             lines.append(f'apiserver_current_inflight_requests{{request_kind="{kind}"}} {count}')
+        _family(lines, "apiserver_longrunning_requests", "gauge", "Watches and streams under way.")
+        followed = (*what[:5], "component")
+        for key, running in self.long_running.items():
+            lines.append(f"apiserver_longrunning_requests{_labels(followed, (*key, 'apiserver'))} {running}")
         self._cache(lines, server.cache)
         _process(lines)
         return ("\n".join(lines) + "\n").encode()
@@ -100,8 +102,6 @@ class ApiMetrics:
             watchers = len(resource.watchers)
             if watchers:
                 lines.append(f'apiserver_registered_watchers{{group="{group}",kind="{resource.form.kind}"}} {watchers}')
-        _family(lines, "apiserver_terminated_watchers_total", "counter", "Watchers that were cut for being slow.")
-        lines.append(f"apiserver_terminated_watchers_total {self.watch_cuts}")
         _family(lines, "apiserver_watch_cache_resource_version", "gauge", "Revision that the watch cache shows.")
         lines.append(f"apiserver_watch_cache_resource_version {cache.revision}")
 

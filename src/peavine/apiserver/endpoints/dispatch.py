@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import zlib
 from typing import Any, Protocol
 
 from peavine.api.kind import Kind
+from peavine.apiserver.cache import Entry
 from peavine.apiserver.endpoints import subresources, writing
 from peavine.apiserver.endpoints.listing import read_options, select, wait_for_version
 from peavine.apiserver.endpoints.negotiation import negotiate
@@ -14,6 +17,9 @@ from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.registry import Registry
 from peavine.machinery import errors
 
+# Lists from this size on are written piece by piece.
+STREAM_FROM_BYTES = 2 << 20
+Object = dict[str, Any]
 VERB_OF_METHOD = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 
 
@@ -112,7 +118,7 @@ async def handle_get(registry: Registry, exchange: Exchange, kind: Kind, namespa
     return Response(200, rendering.object(entry), output.media_type)
 
 
-async def handle_list(registry: Registry, exchange: Exchange, kind: Kind, namespace: str) -> Response:
+async def handle_list(registry: Registry, exchange: Exchange, kind: Kind, namespace: str) -> Response | None:
     info = exchange.info
     output = negotiate(info, kind)
     options = read_options(info, kind)
@@ -121,4 +127,26 @@ async def handle_list(registry: Registry, exchange: Exchange, kind: Kind, namesp
     if include not in ("Metadata", "Object", "None"):
         raise errors.bad_request(f'unrecognized includeObject value: "{include}"')
     rendering = Rendering(kind, registry.resource(kind).cache, output)
+    if rendering.joins:
+        entries = list(entries)
+        if sum(len(entry.rest) for entry in entries) > STREAM_FROM_BYTES:
+            await stream_list(exchange, rendering, entries, meta)
+            return None
     return Response(200, rendering.list_of(entries, meta, include), output.media_type)
+
+
+async def stream_list(exchange: Exchange, rendering: Rendering, entries: list[Entry], meta: Object) -> None:
+    """Write a large list piece by piece: it is never in memory as a whole, and others are served in between."""
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-cache, private")]
+    packer: Any = None
+    if "gzip" in exchange.info.headers.get("accept-encoding", ""):
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+    exchange.start_stream(200, headers)
+    for piece in rendering.list_pieces(entries, meta):
+        exchange.write(await asyncio.to_thread(packer.compress, piece) if packer is not None else piece)
+        await exchange.drain()
+        await asyncio.sleep(0)
+    if packer is not None:
+        exchange.write(packer.flush())
+    exchange.end_stream()

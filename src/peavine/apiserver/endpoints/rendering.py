@@ -5,7 +5,7 @@ The plain JSON form never looks inside an object: it joins stored bytes. Every o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,8 @@ from peavine.machinery.names import group_version
 from peavine.machinery.schema import Schema
 
 Object = dict[str, Any]
+# A large list is written, and compressed, in pieces of about this size.
+PIECE_BYTES = 256 << 10
 
 
 @lru_cache(maxsize=1024)
@@ -76,15 +78,29 @@ class Rendering:
 
     # --- lists ---------------------------------------------------------------------------------
     def list_of(self, entries: Iterable[Entry], meta: Object, include_object: str = "Metadata") -> bytes:
-        kind = self.kind
         if self.joins:
-            # Items of built-in kinds carry no type of their own; those of custom resources do.
-            opened = b'{"metadata":{' if kind.definition else self.head
-            parts = [b'%b"resourceVersion":"%d",%b' % (opened, e.revision, e.rest) for e in entries]
-            before = dumps({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": meta})
-            return b'%b,"items":[%b]}\n' % (before[:-1], b",".join(parts))
+            return b"".join(self.list_pieces(entries, meta))
         objects = [self.load(entry) for entry in entries]
         return encode(self.listed(objects, meta, include_object), self.output)
+
+    def list_pieces(self, entries: Iterable[Entry], meta: Object) -> Iterator[bytes]:
+        """The plain JSON of a list, in pieces of some size; only where `joins`."""
+        kind = self.kind
+        before = dumps({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": meta})
+        # Items of built-in kinds carry no type of their own; those of custom resources do.
+        opened = b'{"metadata":{' if kind.definition else self.head
+        separator, parts, size = b'%b,"items":[' % before[:-1], [], 0
+        for entry in entries:
+            parts.append(b'%b%b"resourceVersion":"%d",%b' % (separator, opened, entry.revision, entry.rest))
+            separator = b","
+            size += len(entry.rest)
+            if size >= PIECE_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+        if separator != b",":
+            parts.append(separator)
+        parts.append(b"]}\n")
+        yield b"".join(parts)
 
     def listed(self, objects: Sequence[Object], meta: Object, include_object: str = "Metadata") -> Object:
         kind, output = self.kind, self.output
