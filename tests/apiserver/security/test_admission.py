@@ -590,3 +590,36 @@ def test_roles_are_held_to_what_their_writer_holds(chain):
         "attempting to grant RBAC permissions not currently held"
         in refusal(chain, review(role, "roles", "rbac.authorization.k8s.io")).message
     )
+
+
+def test_owners_are_set_by_who_may_delete_and_made_to_wait_by_who_may_finalize(objects):
+    chain = build_chain(
+        objects, objects, enabled=["OwnerReferencesPermissionEnforcement"], authorizer=build_authorizer(objects)
+    )
+    ref = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u"}
+    owned = pod()
+    owned["metadata"]["ownerReferences"] = [{**ref, "blockOwnerDeletion": True}]
+    assert "cannot set blockOwnerDeletion" in refusal(chain, review(owned)).message
+    owned["metadata"]["ownerReferences"] = [ref]
+    run(chain, review(owned))
+    updated = {**owned, "spec": {**owned["spec"], "serviceAccountName": "default"}}
+    req = review(updated, operation="UPDATE", old=pod())
+    assert "you can't delete" in refusal(chain, req).message
+
+
+def test_plugin_configurations_are_read_from_a_file(tmp_path):
+    from peavine.apiserver.admission.config import ConfigError, load_admission
+
+    (tmp_path / "rates.yaml").write_text("limits:\n- {type: Namespace, qps: 1, burst: 2}\n")
+    path = tmp_path / "admission.yaml"
+    path.write_text(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n"
+        "- {name: EventRateLimit, path: rates.yaml}\n"
+        "- {name: PodSecurity, configuration: {defaults: {enforce: baseline}}}\n"
+    )
+    found = load_admission(path)
+    assert found["EventRateLimit"]["limits"][0]["burst"] == 2
+    assert found["PodSecurity"] == {"defaults": {"enforce": "baseline"}}
+    path.write_text("kind: Other\n")
+    with pytest.raises(ConfigError):
+        load_admission(path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from peavine.api.catalogue import CATALOGUE
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.podsecurity_checks import containers_of
 from peavine.apiserver.admission.refusals import forbidden
 from peavine.apiserver.admission.request import CREATE, UPDATE, AdmissionRequest, Plugin
-from peavine.apiserver.authorization.attributes import Attributes, decide
+from peavine.apiserver.authorization.attributes import Attributes, decide, refusal
 from peavine.machinery import errors
+from peavine.machinery.names import GVK, split_group_version
 
 _TOPOLOGY = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 
@@ -95,11 +99,12 @@ class OwnerReferencesPermissionEnforcement(Plugin):
     operations = frozenset((CREATE, UPDATE))
 
     def __init__(self, context: PluginContext) -> None:
-        self.authorizer = context.authorizer
+        self.authorizer, self.registry = context.authorizer, context.registry
 
     async def validate(self, req: AdmissionRequest) -> None:
         if req.obj is None or self.authorizer is None or (req.gvr.resource == "pods" and req.subresource == "status"):
             return
+        await self._may_block(req)
         new = (req.obj.get("metadata") or {}).get("ownerReferences") or []
         old = ((req.old or {}).get("metadata") or {}).get("ownerReferences") or []
         if new == old or req.operation == CREATE:
@@ -110,3 +115,35 @@ class OwnerReferencesPermissionEnforcement(Plugin):
         if not decision.allowed:
             why = f"cannot set an ownerRef on a resource you can't delete: {decision.reason}, <nil>"
             raise forbidden(req, why)
+
+    async def _may_block(self, req: AdmissionRequest) -> None:
+        """Only who may set an owner's finalizers may make its deletion wait for this object."""
+        assert req.obj is not None and self.authorizer is not None
+        old = {
+            ref.get("uid")
+            for ref in ((req.old or {}).get("metadata") or {}).get("ownerReferences") or ()
+            if ref.get("blockOwnerDeletion")
+        }
+        for ref in (req.obj.get("metadata") or {}).get("ownerReferences") or ():
+            if not ref.get("blockOwnerDeletion") or ref.get("uid") in old:
+                continue
+            group, version = split_group_version(ref.get("apiVersion") or "")
+            kind = self._kind(GVK(group, version, ref.get("kind") or ""))
+            if kind is None:
+                why = (
+                    f"cannot set blockOwnerDeletion in this case because cannot find RESTMapping for {ref.get('kind')}"
+                )
+                raise forbidden(req, why)
+            namespace = req.namespace if kind.namespaced else ""
+            name = ref.get("name") or ""
+            asked = Attributes(req.user, "update", namespace, group, version, kind.plural, "finalizers", name)
+            if not (await decide(self.authorizer, asked)).allowed:
+                what = "if an ownerReference refers to a resource you can't set finalizers on"
+                raise forbidden(req, f"cannot set blockOwnerDeletion {what}: {refusal(asked)}, <nil>")
+
+    def _kind(self, gvk: GVK) -> Any:
+        found = CATALOGUE.kind(gvk)
+        if found is None and self.registry is not None:
+            kinds = (kind for kind in self.registry.kinds() if kind.gvk == gvk)
+            found = next(kinds, None)
+        return found

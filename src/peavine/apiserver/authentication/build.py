@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from peavine.apiserver.lister import Lister
 from peavine.apiserver.requests import RequestInfo
 from peavine.base.clock import REAL, Clock
 from peavine.machinery import errors
+
+log = logging.getLogger(__name__)
 
 HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 
@@ -112,7 +115,10 @@ def build_authenticator(config: AuthenticationConfig, lister: Lister, *, clock: 
     if config.client_ca_file:
         authenticators.append(CertificateAuthenticator(Authorities(config.client_ca_file), clock))
     verifiers: list[TokenVerifier] = []
+    if config.anonymous and config.anonymous_paths is None:
+        log.warning("anonymous requests are allowed everywhere that authorization lets them")
     if config.token_auth_file:
+        log.warning("static tokens in %s never expire; prefer certificates or service accounts", config.token_auth_file)
         verifiers.append(StaticTokens(config.token_auth_file))
     if config.service_account_keys is not None:
         verifiers.append(

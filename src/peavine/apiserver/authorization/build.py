@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from peavine.apiserver.authorization.attributes import ALLOWED, NO_OPINION, Attr
 from peavine.apiserver.authorization.node import NodeAuthorizer, NodeGraph
 from peavine.apiserver.authorization.rbac import PrivilegedGroup, RoleBasedAuthorizer
 from peavine.apiserver.lister import Lister
+
+log = logging.getLogger(__name__)
 
 MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
 
@@ -107,6 +110,7 @@ def build_authorizer(
             rbac = RoleBasedAuthorizer(lister)
             authorizers.append(rbac)
         elif mode == "AlwaysAllow":
+            log.warning("authorization mode AlwaysAllow: every user may do everything")
             authorizers.append(Always(ALLOWED))
         elif mode == "AlwaysDeny":
             authorizers.append(Always(Decision(reason="Everything is forbidden.")))
