@@ -147,8 +147,8 @@ def parser() -> argparse.ArgumentParser:
         default="none",
         help="static: whole CPUs for guaranteed containers",
     )
-    add("--memory-manager-policy", choices=("None", "Static"), default="None")
-    add("--topology-manager-policy", choices=("none", "best-effort", "restricted", "single-numa-node"), default="none")
+    add("--memory-manager-policy", choices=("None",), default="None", help="memory stays where the kernel puts it")
+    add("--topology-manager-policy", choices=("none",), default="none", help="CPUs and devices are chosen apart")
     add("--reserved-cpus", default="", help="CPUs that no pod gets alone: 0-1,3")
     add("-v", type=int, default=2, metavar="LEVEL", help="verbosity of the log")
     return top
@@ -250,14 +250,26 @@ def build(options: Options, client: Any, *, simulated_nodes: int = 0) -> Kubelet
     return kubelet
 
 
+def simulated_options(data_dir: str, node_name: str = "node", *, address: str = "127.0.0.1", port: int = 0) -> Options:
+    """Options of a kubelet without containers, for tests and for simulated clusters in one process."""
+    args = [f"--data-dir={data_dir}", f"--hostname-override={node_name}", "--kubeconfig=", "--runtime=simulated"]
+    return options_of(parser().parse_args([*args, f"--address={address}", f"--port={port}", f"--node-ip={address}"]))
+
+
 async def run(options: Options, kubeconfig: str, *, simulated_nodes: int = 0) -> None:
     """Run until cancelled."""
-    from peavine.base.lifetimes import scope
     from peavine.client.rest import Client, wait_ready
-    from peavine.kubelet.server.server import KubeletServer
 
     client = Client.from_kubeconfig(kubeconfig, user_agent="kubelet/v1.37.0 (linux/amd64) peavine")
     await wait_ready(client, seconds=3600)
+    await run_with(options, client, simulated_nodes=simulated_nodes)
+
+
+async def run_with(options: Options, client: Any, *, simulated_nodes: int = 0) -> None:
+    """Run in the present loop until cancelled; the port of the server is in the Node objects."""
+    from peavine.base.lifetimes import scope
+    from peavine.kubelet.server.server import KubeletServer
+
     kubelet = build(options, client, simulated_nodes=simulated_nodes)
     async with scope() as tasks:
         server = KubeletServer(kubelet)
@@ -272,7 +284,7 @@ def main(argv: list[str]) -> int:
 
     logs.setup(args.v)
     options = options_of(args)
-    if args.config:
+    if args.config or args.config_dir:
         from peavine.kubelet.configuration import ConfigurationError, load
 
         try:

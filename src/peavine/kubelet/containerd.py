@@ -16,11 +16,14 @@ import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peavine.base.clock import REAL, Clock
-from peavine.kubelet.cri.client import CriClient
-from peavine.kubelet.rpc import RpcError
+from peavine.kubelet.rpc.errors import RpcError
 from peavine.linux import cgroups, mounts, processes
+
+if TYPE_CHECKING:
+    from peavine.kubelet.cri.client import CriClient
 
 log = logging.getLogger(__name__)
 
@@ -143,11 +146,18 @@ def write_config(layout: Layout) -> Path:
     return layout.config
 
 
+def _cri(layout: Layout) -> CriClient:
+    # gRPC costs 15 MB: who only wants the command line or the configuration does without.
+    from peavine.kubelet.cri.client import CriClient
+
+    return CriClient(str(layout.socket))
+
+
 async def is_serving(layout: Layout) -> bool:
     """Whether an instance answers on this data directory's socket."""
     if not layout.socket.exists():
         return False
-    client = CriClient(str(layout.socket))
+    client = _cri(layout)
     try:
         async with asyncio.timeout(2):
             await client.version()
@@ -246,7 +256,7 @@ async def purge(data_dir: str | os.PathLike[str], *, cgroup_root: str = "") -> N
 
 
 async def _remove_pods(layout: Layout) -> None:
-    client = CriClient(str(layout.socket))
+    client = _cri(layout)
 
     async def remove(sandbox: str) -> None:
         try:

@@ -32,6 +32,7 @@ from peavine.kubelet.pods.crashes import Crashes
 from peavine.kubelet.pods.records import POD_NAME, POD_NAMESPACE, POD_UID, Container
 from peavine.kubelet.pods.worker import PodWorker
 from peavine.kubelet.probes.worker import Probes, Target
+from peavine.kubelet.server.stats import Rates
 from peavine.kubelet.volumes.manager import VolumeManager
 from peavine.kubelet.volumes.source import VolumeHost
 from peavine.machinery.errors import ApiError
@@ -119,7 +120,7 @@ class Kubelet:
             node.name: Registrar(client, node, options, prepare=None if self.many else self._refresh_node, clock=clock)
             for node in self.nodes.values()
         }
-        self.services_needed = True
+        self.rates = Rates()
 
     # ---- life
     async def run(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from peavine.kubelet.rpc.channel import RpcError
+from peavine.kubelet.rpc.errors import RpcError
 
 Message = dict[str, Any]
 

@@ -196,7 +196,7 @@ def phase_of(pod: Object, statuses: list[Object], init_statuses: list[Object], l
     """Pending, Running, Succeeded or Failed."""
     spec = pod.get("spec") or {}
     by_name = {s["name"]: s for s in [*statuses, *init_statuses]}
-    pending_init = 0
+    pending_init = waiting = running = stopped = succeeded = restarting = 0
     for container in spec.get("initContainers") or []:
         status = by_name.get(container["name"], {})
         state, last = status.get("state") or {}, status.get("lastState") or {}
@@ -204,6 +204,8 @@ def phase_of(pod: Object, statuses: list[Object], init_statuses: list[Object], l
             # A sidecar that once ran counts as initialised.
             if "running" in state:
                 pending_init += not status.get("started")
+                # While a sidecar runs, the pod runs.
+                running += 1
             elif not (last.get("terminated") or "terminated" in state):
                 pending_init += 1
         elif "terminated" in state:
@@ -217,7 +219,6 @@ def phase_of(pod: Object, statuses: list[Object], init_statuses: list[Object], l
             pending_init += last["terminated"].get("exitCode") != 0
         else:
             pending_init += 1
-    waiting = running = stopped = succeeded = restarting = 0
     for container in spec.get("containers") or []:
         status = by_name.get(container["name"], {})
         state, last = status.get("state") or {}, status.get("lastState") or {}

@@ -33,6 +33,7 @@ Object = dict[str, Any]
 
 RETRY_SECONDS_FIRST, RETRY_SECONDS_MAX = 1.0, 60.0
 EXIT_SHOWN_SECONDS_MAX = 5.0
+SETTLE_SECONDS = 0.1
 
 
 class PodWorker:
@@ -242,6 +243,8 @@ class PodWorker:
             return 1.0
         kubelet.objects.register(pod)
         plan = decide.next_actions(pod, record, self.verdicts())
+        if (settling := self._settling(plan, record)) > 0:
+            return settling
         if self.volumes is None or self._refresh:
             self._refresh = False
             await self._mount()
@@ -261,7 +264,20 @@ class PodWorker:
             # Something has ended or come through meanwhile.
             delay = 0.0 if not self.reasons else 1.0
         ageing = kubelet.options.sync_frequency_seconds if self._is_live() else None
-        return min((due for due in (delay, deadline, ageing) if due is not None), default=None)
+        return min((due for due in (delay, self._deadline_left(), ageing) if due is not None), default=None)
+
+    def _settling(self, plan: decide.Actions, record: PodRecord) -> float:
+        """Seconds to wait before a container that has just ended is started again.
+
+        If its sandbox is going down, its containers end first: a new one would start into nothing.
+        """
+        now = self.kubelet.clock.time()
+        ends = [
+            last.finished_at / 1e9
+            for spec in [*plan.start, *plan.start_init]
+            if (last := record.latest(spec["name"])) is not None and last.state == "exited"
+        ]
+        return max((end + SETTLE_SECONDS - now for end in ends if end > 0), default=0.0)
 
     def _is_live(self) -> bool:
         """Whether a volume has content that ages (tokens)."""

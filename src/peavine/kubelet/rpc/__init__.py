@@ -4,7 +4,8 @@ What belongs here knows gRPC and protobuf, and no service: the tables of CRI, CS
 their users.
 """
 
-from peavine.kubelet.rpc.channel import Channel, RpcError
+from peavine.kubelet.rpc.channel import Channel
 from peavine.kubelet.rpc.codec import Codec
+from peavine.kubelet.rpc.errors import RpcError
 
 __all__ = ["Channel", "Codec", "RpcError"]

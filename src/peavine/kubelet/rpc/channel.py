@@ -6,23 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from peavine.kubelet.rpc.codec import Codec, Message
+from peavine.kubelet.rpc.errors import RpcError
 
 # Log answers of ExecSync and long image lists go past gRPC's 4 MiB; the same cap as upstream's client.
 MESSAGE_BYTES_MAX = 16 << 20
 # gRPC's default is to wait up to 2 min between connection attempts: a restarted runtime must be found again at once.
 RECONNECT_MILLISECONDS_MAX = 500
-
-
-class RpcError(Exception):
-    """A call failed. `code` is the gRPC status name (`NOT_FOUND`, `UNAVAILABLE`, …), `message` its detail."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"rpc error: code = {_camel(code)} desc = {message}")
-        self.code, self.message = code, message
-
-
-def _camel(code: str) -> str:
-    return "".join(part.capitalize() for part in code.split("_"))
 
 
 class Channel:
