@@ -2,7 +2,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peavine.wire import spdy
@@ -44,6 +44,7 @@ def test_a_conversation_arrives_as_it_was_said_whatever_the_pieces():
     assert server.open_stream({})[0] == 2
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.dictionaries(st.text("abc-", min_size=1), st.text(st.characters(codec="utf-8", exclude_characters="\0"))))
 def test_headers_survive_the_compression(headers):
     client, server = Spdy(client=True), Spdy(client=False)
@@ -53,6 +54,7 @@ def test_headers_survive_the_compression(headers):
         assert event.headers == headers
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.binary(max_size=200))
 def test_garbage_raises_nothing_but_a_protocol_error(garbage):
     try:

@@ -34,7 +34,7 @@ def _merge(live: Any, config: Any, plan: Plan) -> Any:
 
 def _merge_maps(live: Any, config: Any, plan: Plan) -> Any:
     if not isinstance(live, dict) or not live:
-        return config if config or not live else live
+        return config
     if not isinstance(config, dict) or not config:
         return live
     merged = dict(live)
@@ -45,7 +45,7 @@ def _merge_maps(live: Any, config: Any, plan: Plan) -> Any:
 
 def _merge_lists(live: Any, config: Any, plan: Plan) -> Any:
     if not isinstance(live, list) or not live:
-        return config if config or not live else live
+        return config
     if not isinstance(config, list) or not config:
         return live
     item = plan.item

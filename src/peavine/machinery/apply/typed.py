@@ -218,11 +218,8 @@ def with_named_fields(fields: FieldSet, plan: Plan) -> FieldSet:
 
 
 def remove(obj: dict[str, Any], fields: FieldSet, type: Type | None) -> dict[str, Any]:
-    """`obj` without the paths in `fields`; an object or list that this empties goes too."""
-    if not fields:
-        return obj
-    kept = _remove(obj, fields, plan_of(type))
-    return {} if kept is _ABSENT else kept
+    """`obj` without the paths in `fields`. An object or list that this empties stays, unless its own path is named."""
+    return _remove(obj, fields, plan_of(type)) if fields else obj
 
 
 def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
@@ -237,10 +234,8 @@ def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
                 if is_member(node):
                     continue
                 member = _remove(member, node, below)
-                if member is _ABSENT:
-                    continue
             kept[name] = member
-        return kept if kept or not value else _ABSENT
+        return kept
     if plan.mode in (SET, KEYED) and isinstance(value, list):
         kept = []
         for item in value:
@@ -249,10 +244,8 @@ def _remove(value: Any, fields: FieldSet, plan: Plan) -> Any:
                 if is_member(node):
                     continue
                 item = _remove(item, node, plan.item)
-                if item is _ABSENT:
-                    continue
             kept.append(item)
-        return kept if kept or not value else _ABSENT
+        return kept
     return value
 
 
