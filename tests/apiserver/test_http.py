@@ -220,3 +220,21 @@ def test_a_header_value_cannot_smuggle_another_header():
     from peavine.apiserver.http.messages import head
 
     assert b"\r\nEvil" not in head(200, [("Location", "/a\r\nEvil: yes")], b"now")
+
+
+def test_an_answer_that_breaks_off_never_looks_whole():
+    async def scenario() -> bytes:
+        async def handler(exchange: Exchange) -> Response | None:
+            exchange.start_stream(200, [])
+            exchange.write(b"half")
+            return Response(500, b"failed")  # as the filters do with an error after the answer began
+
+        async with scope() as tasks:
+            server = HttpServer(handler)
+            port = await server.listen("127.0.0.1", 0, tasks)
+            answer = await talk(port, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            server.stop_listening()
+            return answer
+
+    answer = asyncio.run(scenario())
+    assert answer.endswith(b"4\r\nhalf\r\n")

@@ -81,7 +81,8 @@ class Filters:
             if record is not None:
                 record.complete(info.notes.get("status", 200))
             self.metrics.observe(info, info.notes.get("status", 200), time.perf_counter() - began, 0)
-            return None
+            # What failed after its answer began has none to give: the connection then ends, unfinished as it is.
+            return response
         if record is not None:
             if record.wants_request:
                 record.request_body = info.body
