@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--enable-admission-plugins", default="", help="admission plugins beyond the default ones")
     p.add_argument("--disable-admission-plugins", default="", help="default admission plugins to leave out")
+    p.add_argument("--admission-control-config-file", default="", help="file of kind AdmissionConfiguration")
     p.add_argument(
         "--service-cluster-ip-range",
         default="192.168.0.0/16",
@@ -228,6 +229,10 @@ def configure(args: argparse.Namespace) -> Config:
         encryption_provider_config=args.encryption_provider_config,
         kubernetes_version=args.kubernetes_version,
     )
+    if args.admission_control_config_file:
+        from peavine.apiserver.admission.config import load_admission
+
+        config.admission_config = load_admission(args.admission_control_config_file)
     if args.data_dir:
         _from_data_dir(config, args, store)
     return config
