@@ -10,6 +10,7 @@ from peavine.api.kind import spec_changed
 from peavine.machinery import validation as rules
 from peavine.machinery.cel.rules import GoValue, compile_rules
 from peavine.machinery.errors import FieldError, forbidden_field, invalid_value, required
+from peavine.machinery.meta import now
 from peavine.machinery.structural import Structural, check_schema
 
 Object = dict[str, Any]
@@ -66,6 +67,15 @@ def prepare_status_update(new: Object, old: Object) -> None:
             meta[name] = before[name]
         else:
             meta.pop(name, None)
+
+
+def prepare_delete(obj: Object) -> None:
+    """The deletion begins: say that the objects go first."""
+    status = obj.setdefault("status", {})
+    conditions = [c for c in status.get("conditions") or [] if c.get("type") != "Terminating"]
+    words = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    condition = {"type": "Terminating", "status": "True", "lastTransitionTime": now()}
+    status["conditions"] = [*conditions, {**condition, "reason": "InstanceDeletionPending", "message": words}]
 
 
 def _store_storage_version(obj: Object) -> None:
