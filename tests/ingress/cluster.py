@@ -91,7 +91,7 @@ class Backend:
                     await reader.readexactly(int(fields["content-length"]))
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                names = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip")
+                names = ("x-forwarded-for", "x-forwarded-proto", "x-real-ip")
                 seen = " ".join(f"{n}={fields.get(n, '')}" for n in names)
                 body = f"{self.name} {first.split(' ')[1]} {seen}".encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

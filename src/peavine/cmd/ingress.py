@@ -23,7 +23,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--publish-address", metavar="ADDRESS", action="append", default=[], help="into Ingress status (repeatable)"
     )
-    p.add_argument("--run-dir", metavar="DIR", type=Path, default=Path("/run/peavine-ingress"))
+    p.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path("/run/peavine-ingress"),
+        help="HAProxy's configuration, certificates and sockets (default: /run/peavine-ingress)",
+    )
     p.add_argument("--ingress-class", metavar="NAME", default="peavine", help="made if absent; empty: make none")
     p.add_argument("--access-log", action="store_true", help="HAProxy's log of requests, to standard output")
     p.add_argument("--drain", metavar="SECONDS", type=int, default=300, help="for connections of an old HAProxy")

@@ -30,8 +30,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--mtu", metavar="BYTES", type=int, default=0, help="of pods (default: fits the node's device)")
     p.add_argument("--bridge", metavar="NAME", default="peavine0", help="default: peavine0")
-    p.add_argument("--cni-conf-dir", metavar="DIR", type=Path, default=Path("/etc/cni/net.d"))
-    p.add_argument("--cni-bin-dir", metavar="DIRS", default="/usr/lib/cni:/opt/cni/bin", help="with colons")
+    p.add_argument(
+        "--cni-conf-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path("/etc/cni/net.d"),
+        help="where the runtime looks for network configurations (default: /etc/cni/net.d)",
+    )
+    p.add_argument(
+        "--cni-bin-dir", metavar="DIRS", default="/usr/lib/cni:/opt/cni/bin", help="where plugins are, with colons"
+    )
     p.add_argument(
         "--state-dir", metavar="DIR", type=Path, default=Path("/var/lib/peavine/cni"), help="addresses given to pods"
     )

@@ -130,25 +130,40 @@ def _frontend(routing: Routing, settings: Settings, folder: str) -> str:
         crt = f"crt-list {folder}/certificates.list"
         lines.append(f"    bind {listen}:{settings.https_port} ssl {crt} alpn h2,http/1.1{proxy}")
     if not settings.trust_forwarded:
-        lines += [f"    http-request del-header {h}" for h in ("X-Forwarded-For", "X-Real-IP", "Forwarded")]
+        lines += [f"    http-request del-header {h}" for h in ("X-Forwarded-For", "Forwarded")]
+    unrouted = "if !{ var(txn.backend) -m found }"
+    wildcards = any(host.startswith("*.") for host in routing.hosts)
+    # Each rule here is paid by every request: what no Ingress needs is left out.
     lines += [
         "    option forwardfor",
         "    http-request set-header X-Real-IP %[src]",
-        "    http-request set-header X-Forwarded-Host %[req.hdr(host)]",
-        "    http-request set-header X-Forwarded-Port %[dst_port]",
-        "    http-request set-header X-Forwarded-Proto http if !{ ssl_fc }",
-        "    http-request set-header X-Forwarded-Proto https if { ssl_fc }",
-        "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower",
+        "    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]",
         "    http-request set-var(txn.path) path",
-        f"    http-request set-var(txn.h) var(txn.host),map_str({folder}/hosts.map)",
-        f"    http-request set-var(txn.h) 'var(txn.host),regsub(^[^.]+,*),map_str({folder}/hosts.map)' "
-        "if !{ var(txn.h) -m found }",
-        f"    http-request set-var(txn.h) str({ANY_HOST}) if !{{ var(txn.h) -m found }}",
-        "    http-request set-var(txn.key) var(txn.h),concat(,txn.path)",
-        "    http-request set-var(txn.keys) var(txn.h),concat(,txn.path,/)",
-        f"    http-request set-var(txn.backend) var(txn.key),map_str({folder}/exact.map)",
-        f"    http-request set-var(txn.backend) var(txn.keys),map_beg({folder}/prefix.map) "
-        "if !{ var(txn.backend) -m found }",
+    ]
+    if routing.exact:
+        lines += [
+            "    http-request set-var(txn.key) req.hdr(host),field(1,:),lower,concat(,txn.path)",
+            f"    http-request set-var(txn.backend) var(txn.key),map_str({folder}/exact.map)",
+        ]
+    lines += [
+        "    http-request set-var(txn.keys) req.hdr(host),field(1,:),lower,concat(,txn.path,/)",
+        f"    http-request set-var(txn.backend) var(txn.keys),map_beg({folder}/prefix.map)"
+        + (f" {unrouted}" if routing.exact else ""),
+    ]
+    if wildcards or ANY_HOST in routing.hosts:
+        # A host that has rules of its own is not looked for among the wildcards, nor a wildcard's among the rest.
+        lines += [
+            f"    http-request set-var(txn.host) req.hdr(host),field(1,:),lower {unrouted}",
+            f"    http-request set-var(txn.h) var(txn.host),map_str({folder}/hosts.map) {unrouted}",
+            f"    http-request set-var(txn.h) 'var(txn.host),regsub(^[^.]+,*),map_str({folder}/hosts.map)' "
+            f"{unrouted} !{{ var(txn.h) -m found }}",
+            f"    http-request set-var(txn.h) str({ANY_HOST}) {unrouted} !{{ var(txn.h) -m found }}",
+            f"    http-request set-var(txn.key) var(txn.h),concat(,txn.path) {unrouted}",
+            f"    http-request set-var(txn.keys) var(txn.h),concat(,txn.path,/) {unrouted}",
+            f"    http-request set-var(txn.backend) var(txn.key),map_str({folder}/exact.map) {unrouted}",
+            f"    http-request set-var(txn.backend) var(txn.keys),map_beg({folder}/prefix.map) {unrouted}",
+        ]
+    lines += [
         "    use_backend %[var(txn.backend)] if { var(txn.backend) -m found }",
         f"    default_backend {routing.prefix.get((ANY_HOST, ''), 'none')}",
     ]

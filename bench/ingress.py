@@ -1,0 +1,122 @@
+"""The ingress at size: `python bench/ingress.py [SECONDS]` (needs haproxy and wrk).
+
+Prints throughput through our configuration and through a hand-written one for the same backends in the same run, and
+the time from nothing to 2,000 Ingresses served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from peavine.ingress.haproxy import program
+from tests.ingress.cluster import Cluster, cluster, free_port
+
+INGRESSES = 2000
+
+
+async def wrk(port: int, seconds: int) -> float:
+    command = ["wrk", "-t", "2", "-c", "32", "-d", f"{seconds}s", "-H", "Host: x.example", f"http://127.0.0.1:{port}/"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out = (await process.communicate())[0].decode()
+    found = re.search(r"Requests/sec:\s+([\d.]+)", out)
+    assert found and "Non-2xx" not in out, out
+    return float(found[1])
+
+
+def by_hand(folder: Path, port: int, servers: list[int]) -> Path:
+    lines = ["defaults", " mode http", " timeout connect 5s", " timeout client 60s", " timeout server 60s"]
+    lines += ["frontend f", f" bind 127.0.0.1:{port}", " option forwardfor"]
+    lines += [
+        " http-request set-header X-Forwarded-Proto http",
+        " use_backend b if { hdr(host) -i x.example }",
+        "backend b",
+    ]
+    lines += [f" server s{n} 127.0.0.1:{p}" for n, p in enumerate(servers)]
+    path = folder / "hand.cfg"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+async def server(folder: Path) -> tuple[asyncio.subprocess.Process, int]:
+    """A backend that is faster than any proxy: HAProxy itself, with a fixed answer."""
+    port = free_port()
+    path = folder / f"backend-{port}.cfg"
+    answer = ' http-request return status 200 content-type text/plain string "hello"'
+    path.write_text(f"defaults\n mode http\n timeout client 60s\nfrontend f\n bind 127.0.0.1:{port}\n{answer}\n")
+    process = await asyncio.create_subprocess_exec(str(program()), "-q", "-f", str(path))
+    return process, port
+
+
+async def throughput(c: Cluster, folder: Path, seconds: int) -> None:
+    backends = [await server(folder) for _ in range(2)]
+    await c.service("web")
+    for number, (_, port) in enumerate(backends):
+        c.informers.put(
+            "endpointslices",
+            {
+                "metadata": {"name": f"fast-{number}", "labels": {"kubernetes.io/service-name": "web"}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+                "ports": [{"name": "http", "port": port}],
+            },
+        )
+    c.ingress("web", ("x.example", "/", "Prefix", "web"))
+    await c.settled()
+    port = free_port()
+    hand = by_hand(folder, port, [p for _, p in backends])
+    other = await asyncio.create_subprocess_exec(str(program()), "-q", "-f", str(hand))
+    await asyncio.sleep(0.5)
+    ours, theirs = [], []
+    for _ in range(5):
+        theirs.append(await wrk(port, seconds))
+        ours.append(await wrk(c.http, seconds))
+    best, hand_best = max(ours), max(theirs)
+    print(
+        f"ours {best:8.0f} requests/s   by hand {hand_best:8.0f} requests/s   ratio {best / hand_best:.3f}", flush=True
+    )
+    for process in (other, *(p for p, _ in backends)):
+        process.terminate()
+        await process.wait()
+
+
+async def cold(c: Cluster) -> None:
+    await c.settled()
+    for number in range(INGRESSES):
+        c.informers.put(
+            "services", {"metadata": {"name": f"s{number}"}, "spec": {"ports": [{"name": "http", "port": 80}]}}
+        )
+        c.ingress(f"i{number}", (f"h{number}.example", "/", "Prefix", f"s{number}"))
+    start = time.perf_counter()
+    await c.settled()
+    print(f"{INGRESSES} Ingresses served after {time.perf_counter() - start:.2f} s", flush=True)
+    start = time.perf_counter()
+    await c.service("s1", "w")
+    await c.settled()
+    print(f"one more change among them: {time.perf_counter() - start:.2f} s", flush=True)
+
+
+async def main() -> None:
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "run").mkdir()
+        async with cluster(folder / "run") as c:
+            await throughput(c, folder, seconds)
+        (folder / "many").mkdir()
+        async with cluster(folder / "many") as c:
+            await cold(c)
+
+
+if __name__ == "__main__":
+    for tool in ("haproxy", "wrk"):
+        if not (program() if tool == "haproxy" else shutil.which(tool)):
+            sys.exit(f"bench/ingress.py needs {tool}")
+    asyncio.run(main())
