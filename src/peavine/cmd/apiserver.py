@@ -313,7 +313,7 @@ def main(argv: list[str]) -> int:
     logs.setup(args.v)
     try:
         config = configure(args)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser().error(str(error))
     os.umask(0o077)
     problem = ""
