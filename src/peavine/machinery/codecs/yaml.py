@@ -64,6 +64,22 @@ def encode(value: Any) -> bytes:
     return text.encode()
 
 
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
+_TIMESTAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:(?:[Tt]|[ \t]+)\d{1,2}:\d{2}:\d{2}.*)?")
+
+
+def is_plain_string(text: str) -> bool:
+    """Whether a plain scalar of that text would be read as a string, by Go's reader and older ones."""
+    if text in _NULL or text in _BOOL or text in ("<<", "="):
+        return False
+    if text[0] in "-+.0123456789":
+        if _INT.fullmatch(text) or _FLOAT.fullmatch(text) or _SPECIAL_FLOAT.fullmatch(text):
+            return False
+        if _SEXAGESIMAL.fullmatch(text) or _TIMESTAMP.fullmatch(text):
+            return False
+    return True
+
+
 def _words(error: Exception) -> str:
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     if not problem:

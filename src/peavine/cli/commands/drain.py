@@ -1,0 +1,130 @@
+# ruff: noqa: E501
+"""Drain node in preparation for maintenance: cordon it and evict its pods."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from peavine.cli.changes import Changes
+from peavine.cli.commands.cordon import cordon, nodes
+from peavine.cli.failures import CliError
+from peavine.cli.flags import DRY_RUN, SELECTOR, Parsed, boolean, duration, integer, string
+from peavine.cli.session import Session
+from peavine.machinery.errors import ApiError
+
+FLAGS = (
+    SELECTOR, DRY_RUN,
+    boolean("force", help="Continue even if there are pods that do not declare a controller."),
+    boolean("ignore-daemonsets", help="Ignore DaemonSet-managed pods."),
+    boolean("delete-emptydir-data", help="Continue even if there are pods using emptyDir."),
+    boolean("disable-eviction", help="Force drain to use delete, even if eviction is supported."),
+    integer("grace-period", default=-1, help="Period of time in seconds given to each pod to terminate gracefully."),
+    duration("timeout", help="The length of time to wait before giving up, zero means infinite"),
+    string("pod-selector", help="Label selector to filter pods on the node"),
+    integer("skip-wait-for-delete-timeout", help="Skip waiting for pods whose deletion is older than this."),
+)  # fmt: skip
+_RETRY_SECONDS = 5.0
+_POLL_SECONDS = 0.5
+Object = dict[str, Any]
+
+
+async def run(session: Session, flags: Parsed) -> int:
+    code = await cordon(session, flags, True)
+    try:
+        async with asyncio.timeout(flags["timeout"] or None):
+            for node in await nodes(session, flags):
+                await _drain(session, flags, node.name)
+    except TimeoutError:
+        raise CliError("unable to drain node: global timeout reached") from None
+    return code
+
+
+async def _drain(session: Session, flags: Parsed, node: str) -> None:
+    listed = await session.get(
+        "/api/v1/pods", fieldSelector=f"spec.nodeName={node}", labelSelector=flags["pod-selector"]
+    )
+    leaving: list[Object] = []
+    ignored: list[str] = []
+    errors: dict[str, list[str]] = {}
+    for pod in listed.get("items") or ():
+        verdict, why = _verdict(pod, flags)
+        meta = pod["metadata"]
+        where = f"{meta['namespace']}/{meta['name']}"
+        if verdict == "error":
+            errors.setdefault(why, []).append(where)
+        elif verdict == "leave":
+            leaving.append(pod)
+        if verdict == "skip" and why:
+            ignored.append(where)
+    if errors:
+        parts = "; ".join(f"cannot delete {why}: {', '.join(sorted(pods))}" for why, pods in errors.items())
+        session.out.flush()
+        session.warn(f'error: unable to drain node "{node}" due to error: {parts}, continuing command...')
+        raise CliError(f"There are pending nodes to be drained:\n {node}\n{parts}", bare=True)
+    if ignored:
+        session.warn(f"Warning: ignoring DaemonSet-managed Pods: {', '.join(sorted(ignored))}")
+    changes = Changes(session, flags, "kubectl-drain")
+    if changes.dry_run == "none":
+        await asyncio.gather(*(_evict(session, flags, pod) for pod in leaving))
+    session.print(
+        f"node/{node} drained" + ({"client": " (dry run)", "server": " (server dry run)"}.get(changes.dry_run, ""))
+    )
+
+
+def _verdict(pod: Object, flags: Parsed) -> tuple[str, str]:
+    meta, spec = pod["metadata"], pod["spec"]
+    if "kubernetes.io/config.mirror" in (meta.get("annotations") or {}):
+        return "skip", ""
+    owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
+    finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    if owner and owner["kind"] == "DaemonSet" and not finished:
+        if flags["ignore-daemonsets"]:
+            return "skip", "daemonset"
+        return "error", "DaemonSet-managed Pods (use --ignore-daemonsets to ignore)"
+    local = any("emptyDir" in volume for volume in spec.get("volumes") or ())
+    if local and not finished and not flags["delete-emptydir-data"]:
+        return "error", "Pods with local storage (use --delete-emptydir-data to override)"
+    if owner is None and not finished and not flags["force"]:
+        return "error", "Pods that declare no controller (use --force to override)"
+    return "leave", ""
+
+
+async def _evict(session: Session, flags: Parsed, pod: Object) -> None:
+    meta = pod["metadata"]
+    path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+    options: Object = {"gracePeriodSeconds": flags["grace-period"]} if flags["grace-period"] >= 0 else {}
+    session.print(f"evicting pod {meta['namespace']}/{meta['name']}")
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+        "deleteOptions": options,
+    }
+    while True:
+        try:
+            if flags["disable-eviction"]:
+                await session.client.json("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
+            else:
+                await session.client.json("POST", path + "/eviction", eviction)
+            break
+        except ApiError as error:
+            if error.code == 404:
+                return
+            if error.code != 429:
+                raise
+            session.warn(
+                f'error when evicting pods/"{meta["name"]}" -n "{meta["namespace"]}" (will retry after 5s): {error.message}'
+            )
+            await session.client.clock.sleep(_RETRY_SECONDS)
+    while True:
+        try:
+            live = await session.get(path)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            break
+        if live["metadata"]["uid"] != meta["uid"]:
+            break
+        await session.client.clock.sleep(_POLL_SECONDS)
+    session.print(f"pod/{meta['name']} evicted")

@@ -1,0 +1,1 @@
+"""What `describe` says of an object, kind by kind."""

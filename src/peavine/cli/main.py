@@ -1,0 +1,144 @@
+"""The program: finds the command, reads its flags, runs it, and words its failures."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import importlib
+import sys
+from types import ModuleType
+
+from peavine.cli.failures import CliError, shown_api_error
+from peavine.cli.flags import GLOBAL, parse
+
+# Command -> module below peavine.cli.commands. Imported only when named.
+COMMANDS = {
+    "get": "get", "apply": "apply", "create": "create", "delete": "delete", "logs": "logs", "exec": "exec",
+    "scale": "scale", "rollout": "rollout", "label": "label", "annotate": "annotate", "wait": "wait",
+    "api-resources": "api_resources", "api-versions": "api_versions", "config": "config", "version": "version",
+    "patch": "patch", "replace": "replace", "set": "set", "expose": "expose", "run": "run", "autoscale": "autoscale",
+    "cordon": "cordon", "uncordon": "uncordon", "drain": "drain", "taint": "taint", "auth": "auth",
+    "cluster-info": "cluster_info", "attach": "attach", "options": "options",
+}  # fmt: skip
+ALIASES = {"log": "logs", "ep": "get", "rolling-update": "rollout"}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line; the exit code."""
+    words = [word for word in argv if word]
+    at, flags_before = _command_at(words)
+    if at is None:
+        if "--version" in words:
+            words.append("version")
+        print(usage(), end="")
+        return 0
+    name = words[at]
+    rest = flags_before + words[at + 1 :]
+    module_name = COMMANDS.get(ALIASES.get(name, name))
+    if name == "help":
+        rest, name = ["--help"], (rest or [""])[0]
+        module_name = COMMANDS.get(name)
+        if not name:
+            print(usage(), end="")
+            return 0
+    if module_name is None:
+        return _unknown(name)
+    module = importlib.import_module(f"peavine.cli.commands.{module_name}")
+    try:
+        return _run(module, name, rest)
+    except CliError as error:
+        print(error.shown(), file=sys.stderr)
+        return error.code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _command_at(words: list[str]) -> tuple[int | None, list[str]]:
+    """Where the command's name stands: global flags may come before it."""
+    takes_value = {f"--{flag.name}" for flag in GLOBAL if flag.kind != "bool"}
+    takes_value |= {f"-{flag.short}" for flag in GLOBAL if flag.short and flag.kind != "bool"}
+    at = 0
+    while at < len(words):
+        if not words[at].startswith("-"):
+            return at, words[:at]
+        at += 2 if words[at] in takes_value else 1
+    return None, words
+
+
+def _run(module: ModuleType, name: str, rest: list[str]) -> int:
+    from peavine.cli.session import Session
+    from peavine.client.transport import Unreachable
+    from peavine.machinery.errors import ApiError
+
+    find = getattr(module, "subcommand", None)
+    command = name
+    if find is not None:
+        found = find(rest)
+        if found is None:
+            return 0 if "--help" in rest or "-h" in rest or not rest else 1
+        module, command, rest = found
+        command = f"{name} {command}".strip()
+    flags = parse((*module.FLAGS, *GLOBAL), rest, command, stop_at_argument=getattr(module, "STOP_AT_ARGUMENT", False))
+    if flags["help"]:
+        print(help_text(module, command), end="")
+        return 0
+    session = Session(flags)
+    try:
+        return asyncio.run(_awaited(module, session))
+    except ApiError as error:
+        print(shown_api_error(error), file=sys.stderr)
+        return 1
+    except Unreachable as error:
+        from peavine.cli.unreachable import shown_unreachable
+
+        print(shown_unreachable(session, error), file=sys.stderr)
+        return 1
+
+
+async def _awaited(module: ModuleType, session) -> int:  # type: ignore[no-untyped-def]
+    try:
+        result: int | None = await module.run(session, session.flags)
+        return result or 0
+    finally:
+        session.out.flush()
+        if session._client is not None:
+            session._client.close()
+
+
+def _unknown(name: str) -> int:
+    text = f'error: unknown command "{name}" for "kubectl"'
+    close = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.6)
+    if close:
+        text += "\n\nDid you mean this?\n" + "".join(f"\t{word}\n" for word in close)
+    print(text, file=sys.stderr)
+    return 1
+
+
+def usage() -> str:
+    lines = ["peavine kubectl controls a Kubernetes cluster.", "", "Commands:"]
+    for name, module in COMMANDS.items():
+        first = (importlib.import_module(f"peavine.cli.commands.{module}").__doc__ or "").splitlines()[0]
+        lines.append(f"  {name:15} {first}")
+    lines += ["", 'Use "kubectl COMMAND --help" for a command, "kubectl options" for the flags of all.', ""]
+    return "\n".join(lines)
+
+
+def help_text(module: ModuleType, command: str) -> str:
+    lines = [(module.__doc__ or "").strip(), "", "Options:"]
+    for flag in sorted(module.FLAGS, key=lambda flag: flag.name):
+        short = f"-{flag.short}, " if flag.short else "    "
+        default = {"bool": "false", "int": "0"}.get(flag.kind, "''" if flag.kind == "string" else "[]")
+        if flag.default not in (None, (), "", False):
+            default = str(flag.default).lower() if flag.kind == "bool" else str(flag.default)
+        lines.append(f"    {short}--{flag.name}={default}:\n\t{flag.help}")
+    lines += [
+        "",
+        f"Usage:\n  kubectl {command} [options]",
+        "",
+        'Use "kubectl options" for the flags of all commands.',
+        "",
+    ]
+    return "\n".join(lines)
