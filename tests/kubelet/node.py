@@ -267,6 +267,12 @@ class TestNode:
         """Straight from the kubelet, as the API server."""
         return self.run(self._kubelet_get(path, query))
 
+    def kubelet_get_or_empty(self, path: str) -> str:
+        try:
+            return self.kubelet_get(path)
+        except ConnectionError:
+            return ""
+
     async def _kubelet_get(self, path: str, query: dict[str, Any]) -> str:
         from peavine.client.config import ClientConfig
 

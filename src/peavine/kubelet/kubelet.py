@@ -33,6 +33,7 @@ from peavine.kubelet.pods.records import POD_NAME, POD_NAMESPACE, POD_UID, Conta
 from peavine.kubelet.pods.worker import PodWorker
 from peavine.kubelet.probes.worker import Probes, Target
 from peavine.kubelet.server.stats import Rates
+from peavine.kubelet.static import HASH, MIRROR, StaticPods
 from peavine.kubelet.volumes.manager import VolumeManager
 from peavine.kubelet.volumes.source import VolumeHost
 from peavine.machinery.errors import ApiError
@@ -121,6 +122,12 @@ class Kubelet:
             for node in self.nodes.values()
         }
         self.rates = Rates()
+        # (namespace, name) -> the mirror pod of a static pod
+        self.mirrors: dict[tuple[str, str], Object] = {}
+        self.static: StaticPods | None = None
+        # Container id -> bytes of its writable layer, as the runtime said last.
+        self.writable_layers: dict[str, int] = {}
+        self.sandbox_image = ""
 
     # ---- life
     async def run(self) -> None:
@@ -146,14 +153,32 @@ class Kubelet:
             await self.pods.synced.wait()
             tasks.start(self._watch_events(), name="runtime events")
             tasks.start(self._housekeeping(), name="housekeeping")
+            if self.options.cgroups:
+                self._start_node_duties(tasks)
             await self._relist_forever()
+
+    def _start_node_duties(self, tasks: Scope) -> None:
+        """What only a node with real containers needs."""
+        from peavine.kubelet.containerd import PAUSE_IMAGE
+        from peavine.kubelet.images.collector import ImageCollector
+        from peavine.kubelet.node.eviction import Evictor
+
+        self.sandbox_image = PAUSE_IMAGE
+        tasks.start(Evictor(self).run(), name="eviction")
+        tasks.start(ImageCollector(self).run(), name="image collection")
+        if self.options.static_pod_path:
+            self.static = StaticPods(self, self.options.static_pod_path)
+            tasks.start(self.static.run(), name="static pods")
 
     # ---- pods of the API
     def _ours(self, pod: Object) -> bool:
         return (pod.get("spec") or {}).get("nodeName") in self.nodes
 
     def _pod_added(self, pod: Object) -> None:
-        if not self._ours(pod) or _is_mirror(pod):
+        if not self._ours(pod):
+            return
+        if _is_mirror(pod):
+            self._mirror_seen(pod)
             return
         uid = pod["metadata"]["uid"]
         worker = self.workers.get(uid)
@@ -174,7 +199,24 @@ class Kubelet:
         else:
             worker.update(new)
 
+    def _mirror_seen(self, mirror: Object, *, gone: bool = False) -> None:
+        meta = mirror["metadata"]
+        key = (meta["namespace"], meta["name"])
+        if gone:
+            self.mirrors.pop(key, None)
+        else:
+            self.mirrors[key] = mirror
+            source = meta["annotations"].get(MIRROR)
+            for worker in self.workers.values():
+                if worker.static_source and worker.pod["metadata"]["annotations"].get(HASH) == source:
+                    worker.reporter.mirror(mirror)
+        if self.static is not None and (gone or meta.get("deletionTimestamp")):
+            self.static.nudge()
+
     def _pod_deleted(self, pod: Object) -> None:
+        if _is_mirror(pod):
+            self._mirror_seen(pod, gone=True)
+            return
         worker = self.workers.get(pod["metadata"]["uid"])
         if worker is not None:
             worker.pod = pod
@@ -494,7 +536,7 @@ class Kubelet:
 
 
 def _is_mirror(pod: Object) -> bool:
-    return "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {})
+    return MIRROR in (pod["metadata"].get("annotations") or {})
 
 
 def _slim_service(service: Object) -> Object:

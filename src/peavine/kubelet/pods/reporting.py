@@ -37,6 +37,12 @@ class Reporter:
         if _version(pod) >= _version(self._known):
             self._known = pod
 
+    def mirror(self, pod: Object) -> None:
+        """The mirror pod of a static pod: its status is what is written."""
+        self._known = pod
+        if self._wanted is not None and (self._task is None or self._task.done()):
+            self._task = self._worker.kubelet.scope.start(self._write(), name=f"status {self._worker.key}")
+
     def compute(self, record: PodRecord) -> Object:
         worker, kubelet = self._worker, self._worker.kubelet
         probes = kubelet.probes
@@ -56,7 +62,7 @@ class Reporter:
                 finished=worker.finished,
                 start_time=worker.first_seen,
                 more_conditions=worker.more_conditions,
-                allocated=lambda spec: spec.get("resources") or None,
+                allocated=lambda spec: worker.allocated.get(spec["name"], spec.get("resources")) or None,
             ),
         )
 
@@ -98,10 +104,13 @@ class Reporter:
         """True if there is something newer by now than what was written."""
         wanted = self._wanted
         assert wanted is not None
-        patch = status_patch(self._known, wanted)
+        if self._worker.static_source and "resourceVersion" not in self._known["metadata"]:
+            # No mirror pod yet: `mirror` comes back to this.
+            return False
+        patch = status_patch(self._known, wanted, drop=self._worker.drop_conditions)
         if patch is None:
             return False
-        meta = self._worker.pod["metadata"]
+        meta = self._known["metadata"]
         kubelet = self._worker.kubelet
         try:
             answer = await kubelet.pods_api.patch(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peavine.kubelet.cri.runtime import Message, RpcError
 from peavine.kubelet.images.puller import ImageError
-from peavine.kubelet.pods import containers, dns, security, termination
+from peavine.kubelet.pods import containers, dns, resizing, security, termination
 from peavine.kubelet.pods.actions import should_restart
 from peavine.kubelet.pods.environment import ConfigError, environment
 from peavine.kubelet.pods.hooks import HookError, run_hook
@@ -144,6 +144,7 @@ async def start_container(worker: PodWorker, spec: Object, sandbox_id: str) -> f
         worker.reasons[name] = ("CreateContainerError", error.message)
         return 10.0
     record("Normal", "Created", "Container created")
+    resizing.grant(worker, spec)
     try:
         await kubelet.runtime.start_container(container_id)
     except RpcError as error:

@@ -414,10 +414,11 @@ def _dated(pod: Object, wanted: Object, now: float, generation: int | None) -> O
     return dated
 
 
-def status_patch(pod: Object, wanted: Object) -> Object | None:
+def status_patch(pod: Object, wanted: Object, *, drop: set[str] | frozenset[str] = frozenset()) -> Object | None:
     """The strategic merge patch that turns the reported status into `wanted`; None if nothing differs.
 
-    Only what is ours is touched: conditions of others (PodScheduled, readiness gates, DisruptionTarget) stay.
+    Only what is ours is touched: conditions of others (PodScheduled, readiness gates, DisruptionTarget) stay. Those
+    in `drop` are taken away.
     """
     old = pod.get("status") or {}
     patch: Object = {}
@@ -428,6 +429,12 @@ def status_patch(pod: Object, wanted: Object) -> Object | None:
                 {**{k: None for k in ("reason", "message") if k in (before or {}) and k not in c}, **c}
                 for c in value
                 if _differs(before := condition(pod, c["type"]), c)
+            ]
+            kept = {c["type"] for c in value}
+            changed += [
+                {"type": type_, "$patch": "delete"}
+                for type_ in sorted(drop)
+                if type_ not in kept and condition(pod, type_) is not None
             ]
             if changed:
                 patch["conditions"] = changed

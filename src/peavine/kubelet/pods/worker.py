@@ -16,7 +16,7 @@ from peavine.api.core.podstate import unix_time
 from peavine.client.transport import Unreachable
 from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.pods import actions as decide
-from peavine.kubelet.pods import killing, starting
+from peavine.kubelet.pods import killing, resizing, starting
 from peavine.kubelet.pods.environment import ConfigError
 from peavine.kubelet.pods.records import POD_UID, Container, PodRecord, Sandbox, container_record, sandbox_record
 from peavine.kubelet.pods.reporting import Reporter
@@ -50,6 +50,10 @@ class PodWorker:
         # (phase, reason, message) when the kubelet itself has ended the pod
         self.forced: tuple[str, str, str] | None = None
         self.more_conditions: list[Object] = []
+        # Conditions of ours that hold no longer and are to be taken away.
+        self.drop_conditions: set[str] = set()
+        # Container -> resources that it was granted.
+        self.allocated: dict[str, Object] = {}
         # Seconds that everything gets to end, when the pod is being taken down; None while it lives.
         self.grace: float | None = None
         self.grace_changed = asyncio.Event()
@@ -230,6 +234,7 @@ class PodWorker:
                 return 0.0
             self.admitted = True
             kubelet.adopt_probe_results(self)
+            resizing.load(self)
         deadline = self._deadline_left()
         if deadline is not None and deadline <= 0:
             message = "Pod was active on the node longer than the specified deadline"
@@ -252,6 +257,8 @@ class PodWorker:
             self.end(self._own_grace())
             self.reporter.report(record)
             return 0.0
+        if resizing.changed(self, record) or self.more_conditions:
+            await resizing.resize(self, record)
         delay = await self._act(plan, record)
         record = await self.read_record()
         self.watch_probes(record)
@@ -376,7 +383,7 @@ class PodWorker:
             return 1.0
         await self._remove_cgroup()
         await self._remove_from_runtime(record)
-        if not self.gone_from_api:
+        if not self.gone_from_api and not self.static_source:
             await self._delete_from_api()
         logs = kubelet.paths.logs(self.pod)
         shutil.rmtree(logs, ignore_errors=True)

@@ -1,0 +1,162 @@
+"""Changing the resources of a running container, without restarting it where its policy allows that.
+
+What has been granted is kept in the pod's directory, so that a restarted kubelet neither grants twice nor forgets.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from peavine.api.core.resources import is_sidecar, pod_requests
+from peavine.kubelet.cri.runtime import RpcError
+from peavine.kubelet.pods import resources
+from peavine.kubelet.pods.killing import kill_container
+from peavine.kubelet.pods.records import Container, PodRecord
+from peavine.machinery.quantity import ZERO, parse_quantity
+
+if TYPE_CHECKING:
+    from peavine.kubelet.pods.worker import PodWorker
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+RESIZABLE = ("cpu", "memory")
+
+
+def _file(worker: PodWorker):  # type: ignore[no-untyped-def]
+    return worker.kubelet.paths.pod(worker.uid) / "allocated.json"
+
+
+def load(worker: PodWorker) -> None:
+    """What was granted before this kubelet started."""
+    try:
+        worker.allocated = json.loads(_file(worker).read_text())
+    except (OSError, ValueError):
+        worker.allocated = {}
+
+
+def grant(worker: PodWorker, container: Object) -> None:
+    """A container starts with what its spec says."""
+    worker.allocated[container["name"]] = container.get("resources") or {}
+    _save(worker)
+
+
+def _save(worker: PodWorker) -> None:
+    if worker.kubelet.options.cgroups:
+        file = _file(worker)
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(worker.allocated))
+        draft.replace(file)
+
+
+def changed(worker: PodWorker, record: PodRecord) -> list[tuple[Object, Container]]:
+    """Running containers whose spec asks for other CPU or memory than was granted."""
+    spec = worker.pod.get("spec") or {}
+    found = []
+    sidecars = [c for c in spec.get("initContainers") or [] if is_sidecar(c)]
+    for container in [*(spec.get("containers") or []), *sidecars]:
+        running = record.latest(container["name"])
+        granted = worker.allocated.get(container["name"])
+        if running is None or running.state != "running" or granted is None:
+            continue
+        if _differences(granted, container.get("resources") or {}):
+            found.append((container, running))
+    return found
+
+
+def _differences(old: Object, new: Object) -> set[str]:
+    return {
+        name
+        for kind in ("requests", "limits")
+        for name in RESIZABLE
+        if _amount(old, kind, name) != _amount(new, kind, name)
+    }
+
+
+def _amount(resource: Object, kind: str, name: str) -> Any:
+    text = (resource.get(kind) or {}).get(name)
+    return None if text is None else parse_quantity(text)
+
+
+def _refusal(worker: PodWorker) -> tuple[str, str] | None:
+    """(reason, message) if the node cannot give what the spec now asks for."""
+    kubelet = worker.kubelet
+    node = kubelet.nodes[kubelet.node_name_of(worker)]
+    wanted = pod_requests(worker.pod)
+    others = [w.pod for w in kubelet.workers.values() if w is not worker and w.admitted and not w.finished]
+    for name in RESIZABLE:
+        asked, capacity = wanted.get(name, ZERO), parse_quantity(node.allocatable.get(name, "0"))
+        shown = (lambda q: q.milli()) if name == "cpu" else (lambda q: q.value())
+        if capacity < asked:
+            return (
+                "Infeasible",
+                f"Node didn't have enough capacity: {name}, requested: {shown(asked)}, capacity: {shown(capacity)}",
+            )
+        used = ZERO
+        for other in others:
+            used = used + pod_requests(other).get(name, ZERO)
+        if capacity < used + asked:
+            return (
+                "Deferred",
+                f"Node didn't have enough resource: {name}, requested: {shown(asked)}, used: {shown(used)},"
+                f" capacity: {shown(capacity)}",
+            )
+    return None
+
+
+async def resize(worker: PodWorker, record: PodRecord) -> bool:
+    """Give running containers what their spec asks for now. True if one was ended to be started anew."""
+    chosen = changed(worker, record)
+    worker.more_conditions = [c for c in worker.more_conditions if not c["type"].startswith("PodResize")]
+    if not chosen:
+        worker.drop_conditions = {"PodResizePending", "PodResizeInProgress"}
+        return False
+    refused = _refusal(worker)
+    if refused is not None:
+        reason, message = refused
+        worker.more_conditions.append(
+            {"type": "PodResizePending", "status": "True", "reason": reason, "message": message}
+        )
+        worker.drop_conditions = {"PodResizeInProgress"}
+        return False
+    restarted = False
+    for container, running in chosen:
+        try:
+            restarted = await _apply(worker, container, running) or restarted
+        except (RpcError, OSError) as error:
+            log.info("resize of %s in pod %s: %s", container["name"], worker.key, error)
+            worker.more_conditions.append(
+                {"type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": str(error)}
+            )
+            return restarted
+    worker.drop_conditions = {"PodResizePending", "PodResizeInProgress"}
+    worker.kubelet.recorder.event(worker.pod, "Normal", "ResizeCompleted", "Pod resize completed")
+    return restarted
+
+
+async def _apply(worker: PodWorker, container: Object, running: Container) -> bool:
+    kubelet, name = worker.kubelet, container["name"]
+    touched = _differences(worker.allocated[name], container.get("resources") or {})
+    if kubelet.options.cgroups:
+        from peavine.linux import cgroups
+
+        cgroups.apply(
+            kubelet.pod_group(worker.pod),
+            resources.pod_limits_of_group(worker.pod, kubelet.options.pod_pids_limit),
+        )
+    policies = {p["resourceName"]: p["restartPolicy"] for p in container.get("resizePolicy") or []}
+    restart = any(policies.get(resource) == "RestartContainer" for resource in touched)
+    if restart:
+        worker.allocated[name] = container.get("resources") or {}
+        _save(worker)
+        await kill_container(worker, running, container, f"Container {name} resize requires restart", None)
+        return True
+    wanted = kubelet.container_resources(worker.pod, container)
+    wanted.setdefault("memory_limit_in_bytes", 0)
+    if "cpu_quota" not in wanted:
+        wanted |= {"cpu_quota": -1, "cpu_period": 100_000}
+    await kubelet.runtime.update_resources(running.id, wanted)
+    worker.allocated[name] = container.get("resources") or {}
+    _save(worker)
+    return False
