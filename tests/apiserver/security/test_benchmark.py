@@ -152,3 +152,34 @@ def test_no_process_shows_a_secret_on_its_command_line(server):
     encryption = json.loads((server.directory / "pki" / "encryption.json").read_text())
     key = encryption["resources"][0]["providers"][0]["secretbox"]["keys"][0]["secret"]
     assert key not in listed.stdout and key not in server.log()
+
+
+def test_a_token_ends_with_its_pod_at_once(server):
+    admin = server.tls()
+    base = "/api/v1/namespaces/default"
+
+    def post(path, body):
+        status, answer = code(server, path, admin, "POST", json.dumps(body).encode())
+        assert status in (201, 409), answer
+        return json.loads(answer)
+
+    post(f"{base}/serviceaccounts", {"metadata": {"name": "default"}})
+    container = {"name": "c", "image": "i"}
+    pod = post(f"{base}/pods", {"metadata": {"name": "bound"}, "spec": {"containers": [container]}})
+    ref = {"apiVersion": "v1", "kind": "Pod", "name": "bound", "uid": pod["metadata"]["uid"]}
+    request = {"spec": {"boundObjectRef": ref, "expirationSeconds": 600}}
+    token = post(f"{base}/serviceaccounts/default/token", request)["status"]["token"]
+    nobody = ssl.create_default_context(cafile=server.client_files()[0])
+
+    def asked():
+        bearer = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"https://127.0.0.1:{server.port}/api", headers=bearer)
+        try:
+            with urllib.request.urlopen(request, context=nobody, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert asked() == 200
+    assert code(server, f"{base}/pods/bound?gracePeriodSeconds=0", admin, "DELETE")[0] == 200
+    assert asked() == 401
