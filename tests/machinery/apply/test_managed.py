@@ -244,7 +244,7 @@ def test_a_write_that_only_moves_times_is_no_write():
 def test_what_the_type_cannot_hold_is_refused_with_its_path():
     with pytest.raises(ApiError) as caught:
         applied(None, deployment(replica=3))
-    assert caught.value.code == 500
+    assert caught.value.code == 400
     assert caught.value.message == (
         "failed to create typed patch object (default/web; apps/v1, Kind=Deployment): "
         ".spec.replica: field not declared in schema"

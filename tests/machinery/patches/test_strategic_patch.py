@@ -71,7 +71,7 @@ def test_set_element_order_must_agree_with_the_changes():
     patch = {"spec": {"$setElementOrder/containers": [{"name": "a"}], "containers": [{"name": "b"}]}}
     with pytest.raises(ApiError) as caught:
         patched(pod(A, B), patch)
-    assert caught.value.code == 500
+    assert caught.value.code == 400
     assert caught.value.message.startswith("The order in patch list:\n[map[name:b]]\n doesn't match $setElementOrder")
 
 

@@ -107,8 +107,8 @@ def apply(
 
     What the manager applied last time and no longer states is removed, unless somebody else owns it. When nothing
     changes, the result is equal to `live`, times in `managedFields` included. Raises ApiError: 409 with a
-    FieldManagerConflict cause a field, 400 for a wrong type or `managedFields` in `config`, 500 (as upstream) for a
-    shape that the type cannot hold.
+    FieldManagerConflict cause a field, 400 for a wrong type, `managedFields` in `config`, or a shape that the type
+    cannot hold.
     """
     gvk = _gvk(config)
     if gvk != tracking.gvk:
@@ -117,7 +117,8 @@ def apply(
         raise bad_request("metadata.managedFields must be nil")
     errors = shape_errors(config, tracking.type)
     if errors:
-        raise ApiError(500, "", f"failed to create typed patch object ({_shown(config)}): {describe(errors)}")
+        # A 500 in upstream, in the same words; but it is the client's mistake.
+        raise bad_request(f"failed to create typed patch object ({_shown(config)}): {describe(errors)}")
     live_object = live if live is not None else tracking._empty
     entries = _live_entries(live_object)
     bare = _without_entries(live_object)

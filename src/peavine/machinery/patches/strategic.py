@@ -25,9 +25,8 @@ _BAD_ORDER = "invalid patch format of setElementOrder list"
 def apply_strategic_patch(doc: dict[str, Any], patch: Any, type: Type | None) -> dict[str, Any]:
     """`doc` merged with `patch` by the patch strategies of `type`; both stay as they were.
 
-    The result shares unchanged parts with both. Without a type, lists replace. Raises ApiError with upstream's codes:
-    400 for a malformed directive, 422 for lists of lists, 500 for what upstream does not classify (a list element
-    without its merge key, an unknown directive).
+    The result shares unchanged parts with both. Without a type, lists replace. Raises ApiError: 422 for lists of
+    lists, 400 for everything else that is wrong, in upstream's words (which are sometimes a 500's there).
     """
     if not isinstance(patch, dict):
         raise bad_request("json: cannot unmarshal into Go value of type map[string]interface {}")
@@ -35,7 +34,7 @@ def apply_strategic_patch(doc: dict[str, Any], patch: Any, type: Type | None) ->
 
 
 def _unclassified(message: str) -> ApiError:
-    return ApiError(500, "", message)
+    return bad_request(message)
 
 
 def _merge_map(original: dict[str, Any] | None, patch: dict[str, Any], type: Type | None) -> dict[str, Any]:
