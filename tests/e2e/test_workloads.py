@@ -204,3 +204,10 @@ def test_the_cluster_dns_answers_the_host(kubectl):
         client.sendto(question, ("192.168.0.2", 53))
         answer = client.recv(512)
     assert socket.inet_aton("192.168.0.1") in answer
+
+
+def test_kubectl_top_shows_what_nodes_and_pods_use(kubectl, namespace):
+    kubectl("-n", namespace, "apply", "-f", "-", stdin=web(replicas=1))
+    kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
+    until(lambda: "web-" in kubectl.run("-n", namespace, "top", "pods").stdout, 40)
+    assert "%" in kubectl("top", "nodes")

@@ -19,6 +19,7 @@ DEFAULT_SERVICE_RANGE = "192.168.0.0/16"
 POD_RANGES = (DEFAULT_POD_RANGE, "172.27.0.0/16", "10.244.0.0/16", "100.64.0.0/16", "10.84.0.0/16")
 SERVICE_RANGES = (DEFAULT_SERVICE_RANGE, "10.96.0.0/16", "172.31.0.0/16", "100.66.0.0/16", "10.85.0.0/16")
 DNS_PORT = 10053
+METRICS_PORT = 10443
 CLUSTER_DOMAIN = "cluster.local"
 
 
@@ -170,6 +171,7 @@ def processes(cluster: Cluster) -> list[Process]:
             f"--cluster-cidr={cluster.pod_range}",
             f"--service-cluster-ip-range={cluster.service_range}",
             f"--local-path-root={d / 'local-path'}",
+            *_metrics(cluster),
         ),
         configured("scheduler", "--leader-elect=false", *quiet),
     ]
@@ -229,3 +231,16 @@ def _simulated(cluster: Cluster) -> list[str]:
         # No single node's identity may speak for the others.
         flags.append(f"--kubeconfig={cluster.admin_kubeconfig}")
     return flags
+
+
+def _metrics(cluster: Cluster) -> list[str]:
+    """Flags for the resource metrics API; simulated clusters do without: their pods use nothing."""
+    if cluster.runtime == "simulated":
+        return []
+    pki = cluster.directory / "pki"
+    return [
+        f"--metrics-bind-address={cluster.node_ip}:{METRICS_PORT}",
+        f"--metrics-tls-cert-file={pki / 'metrics-server.crt'}",
+        f"--metrics-tls-private-key-file={pki / 'metrics-server.key'}",
+        f"--requestheader-client-ca-file={pki / 'front-proxy-ca.crt'}",
+    ]

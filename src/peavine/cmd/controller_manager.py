@@ -9,6 +9,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from peavine.base import pages
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client import Client, EventRecorder, InformerFactory
@@ -42,6 +43,12 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument(
         "--use-service-account-credentials", type=truth, default=True, help="each controller acts as its own account"
     )
+    options.add_argument(
+        "--metrics-bind-address", default="", metavar="HOST:PORT", help="serve metrics.k8s.io here; empty: do not"
+    )
+    options.add_argument("--metrics-tls-cert-file", default="", help="certificate of that port (PEM)")
+    options.add_argument("--metrics-tls-private-key-file", default="", help="its key (PEM)")
+    options.add_argument("--requestheader-client-ca-file", default="", help="CA of the front proxy, who alone may ask")
     options.add_argument("--node-monitor-grace-period", type=float, default=50.0, help="seconds")
     options.add_argument("--terminated-pod-gc-threshold", type=int, default=12500, help="terminated pods kept")
     return options
@@ -98,12 +105,48 @@ async def run_controllers(
         await asyncio.Event().wait()
 
 
+async def serve_metrics(client: Client, args: argparse.Namespace) -> None:
+    """The resource metrics API, for the API server's aggregation layer alone: only its front-proxy may ask."""
+    import ssl
+
+    from peavine.metrics.collector import Collector
+    from peavine.metrics.resources import ResourceMetrics
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=args.requestheader_client_ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(args.metrics_tls_cert_file, args.metrics_tls_private_key_file)
+    informers = InformerFactory(client)
+    pods, nodes = informers.informer("v1", "pods", transform=_labels_only), informers.informer("v1", "nodes")
+    reader = ServiceAccountClient(client, "kube-system", "metrics-server", anonymous_context(client))
+    collector = Collector(reader, nodes)
+
+    def labels_of(namespace: str, name: str) -> dict[str, str] | None:
+        pod = pods.get(namespace, name)
+        return None if pod is None else pod["metadata"].get("labels") or {}
+
+    host, _, port = args.metrics_bind_address.rpartition(":")
+    server = await pages.serve(host, int(port), ResourceMetrics(collector, labels_of).answer, context=context)
+    async with server, scope() as tasks:
+        tasks.start(informers.run(), name="metrics informers")
+        tasks.start(reader.run(), name="metrics token")
+        await reader.ready.wait()
+        await collector.run()
+
+
+def _labels_only(pod: dict[str, Any]) -> dict[str, Any]:
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels")
+    return {"metadata": {k: pod["metadata"][k] for k in kept if k in pod["metadata"]}}
+
+
 async def _main(args: argparse.Namespace, root_ca: str) -> None:
     client = connect(args, "controller-manager")
     await wait_ready(client)
     options = {**vars(args), "root_ca": root_ca or client.config.ca}
     own = args.use_service_account_credentials
-    await led(args, client, lambda: run_controllers(client, chosen(args.controllers), options, own_accounts=own))
+    async with scope() as tasks:
+        if args.metrics_bind_address:
+            tasks.start(serve_metrics(client, args), name="metrics API")
+        await led(args, client, lambda: run_controllers(client, chosen(args.controllers), options, own_accounts=own))
 
 
 def main(argv: list[str]) -> int:

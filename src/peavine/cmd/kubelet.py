@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add("--anonymous-auth", type=_truth, nargs="?", const=True, default=False, help="let requests in without identity")
     add("--authorization-mode", choices=("AlwaysAllow", "Webhook"), default="Webhook", help="who may use the server")
     add("--max-pods", type=int, default=110, help="pods that this node takes")
-    add("--pod-max-pids", type=int, default=-1, help="processes that a pod may have")
+    add("--pod-max-pids", type=int, default=4096, help="processes that a pod may have; -1: no limit")
     add("--pod-manifest-path", default="", help="directory (or file) of static pods")
     add("--sync-frequency", type=float, default=60.0, metavar="SECONDS", help="how often content that ages is renewed")
     add("--serialize-image-pulls", type=_truth, nargs="?", const=True, default=False, help="one pull at a time")

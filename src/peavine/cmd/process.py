@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from peavine.base import logs
+from peavine.base import logs, pages
 from peavine.base.lifetimes import run, scope
 from peavine.client import Client, LeaderElector, load_kubeconfig
 from peavine.client.config import ConfigError, in_cluster
-
-REQUEST_LINE_BYTES_MAX = 8192
-REQUEST_SECONDS_MAX = 10.0
 
 
 def parser(component: str, description: str, *, secure_port: int = 0) -> argparse.ArgumentParser:
@@ -100,33 +96,6 @@ async def _health(args: argparse.Namespace) -> None:
     if args.tls_cert_file:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(args.tls_cert_file, args.tls_private_key_file)
-    server = await asyncio.start_server(
-        _answer, args.bind_address, args.secure_port, ssl=context, limit=REQUEST_LINE_BYTES_MAX
-    )
+    server = await pages.serve(args.bind_address, args.secure_port, pages.health_and_metrics, context=context)
     async with server:
         await server.serve_forever()
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS_MAX):
-            line = (await reader.readline()).split()
-            path = line[1].split(b"?")[0] if len(line) > 1 else b""
-            while (await reader.readline()).strip():
-                continue
-        status, kind, body = "200 OK", "text/plain; charset=utf-8", b"ok"
-        if path == b"/metrics":
-            # Imported when asked for: a process that nobody scrapes does not pay for it.
-            from peavine.base.metrics import CONTENT_TYPE, exposition
-
-            kind, body = CONTENT_TYPE, exposition()
-        elif path not in (b"/healthz", b"/livez", b"/readyz"):
-            status, body = "404 Not Found", b"404 page not found\n"
-        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
-        await writer.drain()
-    except (TimeoutError, ValueError, ConnectionError, asyncio.LimitOverrunError):
-        # A client that does not speak HTTP, or went away: its connection is closed, nothing else is hurt.
-        return
-    finally:
-        writer.close()

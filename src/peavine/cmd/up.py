@@ -16,6 +16,7 @@ from peavine.base.lifetimes import run as run_main
 from peavine.client import Client
 from peavine.client.rest import wait_ready
 from peavine.client.transport import Unreachable
+from peavine.cmd import addons
 from peavine.cmd.cluster import (
     POD_RANGES,
     SERVICE_RANGES,
@@ -29,15 +30,6 @@ from peavine.cmd.supervise import lock
 from peavine.machinery.errors import ApiError
 
 READY_SECONDS_MAX = 60.0
-# What a cluster of its own is given: claims work without more ado, a directory per volume on the pod's node.
-DEFAULT_STORAGE_CLASS = {
-    "apiVersion": "storage.k8s.io/v1",
-    "kind": "StorageClass",
-    "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-    "provisioner": "peavine.io/local-path",
-    "volumeBindingMode": "WaitForFirstConsumer",
-    "reclaimPolicy": "Delete",
-}
 
 
 def flags() -> argparse.ArgumentParser:
@@ -159,8 +151,11 @@ def prepare(cluster: Cluster) -> None:
     ensure_kubeconfigs(pki, cluster.server)
     ensure_node(pki, cluster.node_name, [cluster.node_ip, "127.0.0.1"], cluster.server)
     if cluster.runtime == "containerd" and not cluster.api_only:
+        from peavine.cmd.pki import SERVER, Wanted, ensure_certificate
         from peavine.kubelet import containerd
 
+        name = "metrics-server.kube-system.svc"
+        ensure_certificate(pki, Wanted("metrics-server", "ca", name, usages=(SERVER,), dns_names=(name,)))
         # One that survived its supervisor: stopped, so that the new supervisor's own finds its socket free.
         asyncio.run(containerd.stop(cluster.data_dir))
         containerd.write_config(containerd.Layout(cluster.directory))
@@ -183,9 +178,7 @@ async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None
         print(f"API server ready after {time.monotonic() - started:.1f} s at {cluster.server}")
         if cluster.api_only:
             return
-        await client.resource("storage.k8s.io/v1", "storageclasses").patch(
-            "local-path", DEFAULT_STORAGE_CLASS, type="apply", field_manager="peavine-up"
-        )
+        await addons.apply(client, cluster)
         if cluster.runtime == "containerd":
             from peavine.cmd.images import ensure_builtin_images
             from peavine.kubelet import containerd
