@@ -27,16 +27,23 @@ class PluginContext:
 
 # Upstream's order. Name -> (module, below peavine.apiserver.admission unless it has a dot; on by default).
 PLUGINS: dict[str, tuple[str, bool]] = {
+    "AlwaysAdmit": ("optional", False),
+    "NamespaceAutoProvision": ("optional", False),
     "NamespaceLifecycle": ("namespace_lifecycle", True),
+    "NamespaceExists": ("optional", False),
+    "LimitPodHardAntiAffinityTopology": ("optional", False),
     "LimitRanger": ("limit_ranger", True),
     "ServiceAccount": ("service_account", True),
     "NodeRestriction": ("node_restriction", True),
     "TaintNodesByCondition": ("node_taints", True),
     "AlwaysPullImages": ("pod_rules", False),
     "PodSecurity": ("podsecurity", True),
+    "PodNodeSelector": ("optional", False),
     "Priority": ("priority", True),
     "DefaultTolerationSeconds": ("tolerations", True),
+    "PodTolerationRestriction": ("optional", False),
     "EventRateLimit": ("event_rate", False),
+    "ExtendedResourceToleration": ("optional", False),
     "DefaultStorageClass": ("storage", True),
     "StorageObjectInUseProtection": ("storage", True),
     "OwnerReferencesPermissionEnforcement": ("pod_rules", False),
@@ -54,6 +61,7 @@ PLUGINS: dict[str, tuple[str, bool]] = {
     "ValidatingAdmissionPolicy": ("peavine.apiserver.policies.validating", True),
     "ValidatingAdmissionWebhook": ("peavine.apiserver.webhooks.validating", True),
     "ResourceQuota": ("quota", True),
+    "AlwaysDeny": ("optional", False),
 }
 
 

@@ -41,6 +41,8 @@ class ResourceQuota(Plugin):
 
     def __init__(self, context: PluginContext) -> None:
         self.lister, self.writer = context.lister, context.writer
+        # What may be used only where a quota allows it: `limitedResources` of the plugin's configuration.
+        self.limited = (context.config.get(self.name) or {}).get("limitedResources") or []
         self._waiting: dict[str, list[_Ask]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -51,7 +53,11 @@ class ResourceQuota(Plugin):
         if not req.namespace or req.obj is None or req.subresource not in ("", "resize"):
             return
         quotas = self.lister.list("", "resourcequotas", req.namespace)
-        if not quotas or (req.operation == UPDATE and req.obj["metadata"].get("deletionTimestamp")):
+        if req.operation == UPDATE and req.obj["metadata"].get("deletionTimestamp"):
+            return
+        if self.limited:
+            self._check_limited(req, quotas)
+        if not quotas:
             return
         ask = self._wish(req, quotas)
         if not ask.deltas:
@@ -92,6 +98,34 @@ class ResourceQuota(Plugin):
             if any(change > ZERO for change in delta.values()):
                 deltas[name] = delta
         return _Ask(req, deltas)
+
+    def _check_limited(self, req: AdmissionRequest, quotas: list[dict[str, Any]]) -> None:
+        """Refuse what is limited by default and covered by no quota."""
+        assert req.obj is not None
+        group, resource = req.gvr.group, req.gvr.resource
+        usage = usage_of(group, resource, req.obj)
+        before = usage_of(group, resource, req.old) if req.old is not None else {}
+        grown = {name for name, amount in usage.items() if amount > before.get(name, ZERO)}
+        names: set[str] = set()
+        scopes = []
+        for entry in self.limited:
+            if (entry.get("apiGroup", ""), entry.get("resource")) != (group, resource):
+                continue
+            names |= {name for name in grown if any(part in name for part in entry.get("matchContains") or ())}
+            for requirement in entry.get("matchScopes") or () if req.operation == CREATE else ():
+                if matches({"spec": {"scopeSelector": {"matchExpressions": [requirement]}}}, group, resource, req.obj):
+                    scopes.append(requirement)
+        covering = [quota for quota in quotas if matches(quota, group, resource, req.obj)]
+        for quota in covering:
+            names -= (quota.get("status") or {}).get("hard", {}).keys()
+        if names:
+            raise forbidden(req, f"insufficient quota to consume: {','.join(sorted(names))}")
+        for requirement in scopes:
+            if not any(requirement["scopeName"] in _scope_names(quota) for quota in covering):
+                shown = (
+                    f"{{{requirement['scopeName']} {requirement.get('operator')} {requirement.get('values') or []}}}"
+                )
+                raise forbidden(req, f"insufficient quota to match these scopes: [{shown}]")
 
     async def _take(self, namespace: str, ask: _Ask) -> None:
         """Settle this wish, and with it all that wait in the namespace: one write a quota for all of them."""
@@ -159,6 +193,12 @@ class ResourceQuota(Plugin):
         except ApiError as error:
             if error.reason != "NotFound":
                 raise
+
+
+def _scope_names(quota: dict[str, Any]) -> set[str]:
+    spec = quota["spec"]
+    expressions = (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    return {*(spec.get("scopes") or ()), *(expression["scopeName"] for expression in expressions)}
 
 
 def _exceeds(quota: dict[str, Any], delta: Usage) -> str:
