@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from peavine.scheduler.cluster import Cluster
+from peavine.scheduler.devices import DeviceId, Inventory
 from peavine.scheduler.storage import Storage
 from peavine.scheduler.template import Object, Template
 
@@ -49,8 +50,10 @@ class Context:
         self.storage = Storage(cluster.nodes, self._lookup, lambda plural: self.lister(plural).list())
         cluster.storage = self.storage
         # Rises when an object of the topic changes that checks have read once: "services" (default spreading),
-        # "storage".
-        self._versions = {"services": 0, "storage": 0}
+        # "storage", "devices".
+        self._versions = {"services": 0, "storage": 0, "devices": 0}
+        self.promised_devices: set[DeviceId] = set()  # of pods whose claims are being written
+        self._inventory: tuple[int, Inventory] | None = None
 
     def bump(self, topic: str) -> None:
         self._versions[topic] += 1
@@ -58,7 +61,16 @@ class Context:
     def version_for(self, template: Template) -> int:
         """Rises when anything beside the cluster's arrays changes that an evaluation of the template has read."""
         version = 0 if template.spread else self._versions["services"]
-        return version + (self._versions["storage"] if template.volumes else 0)
+        version += self._versions["storage"] if template.volumes else 0
+        return version + (self._versions["devices"] if template.resource_claims else 0)
+
+    def inventory(self) -> Inventory:
+        """The devices of the cluster as of now."""
+        version = self._versions["devices"]
+        if self._inventory is None or self._inventory[0] != version:
+            slices, claims = self.lister("resourceslices").list(), self.lister("resourceclaims").list()
+            self._inventory = (version, Inventory(slices, claims, self.promised_devices))
+        return self._inventory[1]
 
     def _lookup(self, plural: str, namespace: str, name: str) -> Object | None:
         return self.lister(plural).get(namespace, name)

@@ -9,6 +9,7 @@ from peavine.client import InformerFactory
 from peavine.client.informer import Informer
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context, Lister
+from peavine.scheduler.devices import devices_of
 from peavine.scheduler.evaluation import Profile
 from peavine.scheduler.queue import Queued, SchedulingQueue
 from peavine.scheduler.template import Object, Pod, Templates
@@ -23,7 +24,7 @@ LISTED = {
     "statefulsets": "apps/v1",
     "poddisruptionbudgets": "policy/v1",
 }
-# Kinds whose changes may make a pod with volumes schedulable; the value is (apiVersion, kind).
+# Kinds whose changes may make a pod with volumes or devices schedulable; the value is (apiVersion, kind).
 STORED = {
     "persistentvolumeclaims": ("v1", "PersistentVolumeClaim"),
     "persistentvolumes": ("v1", "PersistentVolume"),
@@ -31,7 +32,11 @@ STORED = {
     "csinodes": ("storage.k8s.io/v1", "CSINode"),
     "csidrivers": ("storage.k8s.io/v1", "CSIDriver"),
     "csistoragecapacities": ("storage.k8s.io/v1", "CSIStorageCapacity"),
+    "resourceclaims": ("resource.k8s.io/v1", "ResourceClaim"),
+    "resourceslices": ("resource.k8s.io/v1", "ResourceSlice"),
+    "deviceclasses": ("resource.k8s.io/v1", "DeviceClass"),
 }
+_DEVICES = frozenset(("resourceclaims", "resourceslices", "deviceclasses"))
 
 
 class Intake:
@@ -82,13 +87,15 @@ class Intake:
             obj = new or old
             assert obj is not None
             storage = self.context.storage
-            self.context.bump("storage")
+            self.context.bump("devices" if plural in _DEVICES else "storage")
             if plural == "persistentvolumeclaims":
                 storage.claim_changed(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
             elif plural == "persistentvolumes":
                 storage.volume_changed(obj)
                 if obj["spec"].get("claimRef"):
                     storage.promised.pop(obj["metadata"]["name"], None)  # the promise is kept: it is written down
+            elif plural == "resourceclaims" and new is not None:
+                self.context.promised_devices.difference_update(devices_of(new))
             elif plural == "csinodes":
                 storage.set_limits(new or {"metadata": obj["metadata"]})
             self.happened(f"{kind}/{'Update' if old and new else 'Add' if new else 'Delete'}", old, new)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-NO_CLAIMS = "no new claims to deallocate"  # the part of DynamicResources in every failure
+# The part of DynamicResources in every failure: of a pod without claims, and with.
+NO_CLAIMS = "no new claims to deallocate"
+CLAIMS_STAY = "still not schedulable"
 NO_NODES = "no nodes available to schedule pods"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"

@@ -24,14 +24,15 @@ from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client, EventRecorder, InformerFactory
 from peavine.client.transport import Unreachable
 from peavine.machinery.errors import ApiError
-from peavine.scheduler import metrics, volumes
+from peavine.scheduler import claims, metrics, volumes
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.config import Configuration
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Reasons, Rejected
 from peavine.scheduler.extenders import ExtenderError, Filtered, HttpExtender, filtered, rated
 from peavine.scheduler.intake import Intake
-from peavine.scheduler.messages import NO_CLAIMS, NO_NODES, fit_error
+from peavine.scheduler.messages import CLAIMS_STAY, NO_CLAIMS, NO_NODES, fit_error
+from peavine.scheduler.plugins.dynamic_resources import Allocations, allocations_for
 from peavine.scheduler.plugins.volume_binding import Decision, decision_for
 from peavine.scheduler.preemption import Candidate, Outcome, Preemption
 from peavine.scheduler.profiles import default_profile
@@ -149,11 +150,18 @@ class Scheduler:
     def _placed(self, profile: Profile, queued: Queued, row: int, started: float) -> None:
         pod = queued.pod
         metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
-        self._assume(pod, self.cluster.nodes.names[row])
         decision = decision_for(self.context, pod, row) if pod.template.volumes else None
+        try:
+            allocations = allocations_for(self.context, pod, row)
+        except Rejected as rejected:
+            self._unschedulable(profile, queued, self._rejected(rejected), started)
+            return
+        self._assume(pod, self.cluster.nodes.names[row])
         if decision is not None:
             volumes.promise(self.context, decision)
-        self._start(self._bind(profile, queued, decision, started))
+        if allocations is not None:
+            claims.promise(self.context, allocations)
+        self._start(self._bind(profile, queued, decision, allocations, started))
 
     def _place(self, profile: Profile, pod: Pod) -> int:
         """The row for a pod. Raises `Refused`."""
@@ -189,10 +197,11 @@ class Scheduler:
             hopeless[[nodes.row_of[name] for name in extended.hopeless if name in nodes.row_of]] = True
             reasons = Reasons(reasons.counts + extended.reasons, frozenset(), hopeless)
         preemption = self.preemption.get(profile.name)
+        held = CLAIMS_STAY if pod.template.resource_claims else NO_CLAIMS
         if preemption is None:
-            return Refused(fit_error(len(nodes), reasons.counts, after=NO_CLAIMS), reasons.plugins)
+            return Refused(fit_error(len(nodes), reasons.counts, after=held), reasons.plugins)
         outcome = preemption.try_for(pod, evaluation, reasons)
-        after = "" if outcome.candidate else f"{NO_CLAIMS}, preemption: {outcome.refusal}"
+        after = "" if outcome.candidate else f"{held}, preemption: {outcome.refusal}"
         return Refused(fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome)
 
     # With extenders: the same, with questions to others in between
@@ -300,7 +309,14 @@ class Scheduler:
         assert self._tasks is not None
         self._tasks.start(work)
 
-    async def _bind(self, profile: Profile, queued: Queued, decision: Decision | None, started: float) -> None:
+    async def _bind(
+        self,
+        profile: Profile,
+        queued: Queued,
+        decision: Decision | None,
+        allocations: Allocations | None,
+        started: float,
+    ) -> None:
         pod = queued.pod
         binding = {
             "apiVersion": "v1",
@@ -311,10 +327,9 @@ class Scheduler:
         node = pod.node
         try:
             if decision is not None:
-                try:
-                    await volumes.bind(self.context, self._client, decision, node)
-                finally:
-                    volumes.release(self.context, decision)
+                await volumes.bind(self.context, self._client, decision, node)
+            if allocations is not None:
+                await claims.bind(self.context, self._client, allocations, pod)
             binder = next((e for e in self.extenders if e.about.bind_verb and e.is_interested(pod)), None)
             async with self._calls:
                 if binder is not None:

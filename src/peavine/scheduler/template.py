@@ -129,7 +129,7 @@ class Template:
         self.volumes: list[Object] = [v for v in spec.get("volumes") or [] if _scheduled_by(v)]
         # Only where the claims of ephemeral volumes are named after it: such pods share no template.
         self.pod_name: str = meta["name"] if any("ephemeral" in v for v in self.volumes) else ""
-        self.resource_claims: list[Object] = spec.get("resourceClaims") or []
+        self.resource_claims = _resource_claims(pod)
         # Kept by the cluster.
         self.rows: dict[int, int] = {}
         self.terminating: dict[int, int] = {}
@@ -237,6 +237,7 @@ def _signature(pod: Object, pinned_required: Object | None) -> bytes:
         [(_container(c), c.get("restartPolicy")) for c in spec.get("initContainers") or ()],
         volumes,
         meta["name"] if any("ephemeral" in v for v in volumes) else None,
+        _resource_claims(pod),
         [(s.get("allocatedResources"), s.get("resources")) for s in status.get("containerStatuses") or ()],
     ]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
@@ -249,6 +250,22 @@ def _container(container: Object) -> list[Any]:
         [p for p in container.get("ports") or () if p.get("hostPort")],
         container.get("name"),
     ]
+
+
+def _resource_claims(pod: Object) -> list[tuple[str, str]]:
+    """(name in the pod, name of the ResourceClaim) of each; the latter empty while it is not made yet."""
+    references = pod["spec"].get("resourceClaims")
+    if not references:
+        return []
+    made = {s["name"]: s.get("resourceClaimName") for s in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    claims = []
+    for reference in references:
+        name = reference["name"]
+        if reference.get("resourceClaimName"):
+            claims.append((name, reference["resourceClaimName"]))
+        elif name not in made or made[name]:  # a template that needs no claim for this pod says so by an empty name
+            claims.append((name, made.get(name) or ""))
+    return claims
 
 
 def _owner(meta: Object) -> tuple[str, str, str] | None:

@@ -26,14 +26,20 @@ def promise(context: Context, decision: Decision) -> None:
     context.bump("storage")
 
 
-def release(context: Context, decision: Decision) -> None:
-    for _, volume in decision.give:
-        context.storage.promised.pop(volume["metadata"]["name"], None)
-    context.bump("storage")
-
-
 async def bind(context: Context, client: Any, decision: Decision, node: str) -> None:
-    """Raises VolumesNotBound, and what the client raises."""
+    """Raises VolumesNotBound, and what the client raises.
+
+    The promise of a volume ends when the volume is seen claimed (intake), or here if that failed."""
+    try:
+        await _bind(context, client, decision, node)
+    except BaseException:
+        for _, volume in decision.give:
+            context.storage.promised.pop(volume["metadata"]["name"], None)
+        context.bump("storage")
+        raise
+
+
+async def _bind(context: Context, client: Any, decision: Decision, node: str) -> None:
     volumes, claims = client.resource("v1", "persistentvolumes"), client.resource("v1", "persistentvolumeclaims")
     for claim, volume in decision.give:
         await volumes.patch(volume["metadata"]["name"], _claimed(claim, volume), type="merge")

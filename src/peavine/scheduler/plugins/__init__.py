@@ -2,6 +2,7 @@
 refuses a node gives the reason."""
 
 from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
+from peavine.scheduler.plugins.dynamic_resources import DynamicResources
 from peavine.scheduler.plugins.image_locality import ImageLocality
 from peavine.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from peavine.scheduler.plugins.node_affinity import NodeAffinity
@@ -29,6 +30,7 @@ DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
     (VolumeZone, 0),
     (PodTopologySpread, 2),
     (InterPodAffinity, 2),
+    (DynamicResources, 0),
     (NodeResourcesBalancedAllocation, 1),
     (ImageLocality, 1),
 )
