@@ -112,11 +112,18 @@ def from_paths(paths: Iterator[tuple[str, ...]] | tuple[tuple[str, ...], ...]) -
 
 def key_element(keys: dict[str, Any]) -> str:
     """The path element of a list item with these key fields; `keys` sorted by name."""
-    return "k:" + orjson.dumps(keys).decode()
+    return "k:" + _text(keys)
 
 
 def value_element(value: Any) -> str:
-    return "v:" + orjson.dumps(value).decode()
+    return "v:" + _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def paths(fields: FieldSet, prefix: str = "") -> Iterator[str]:

@@ -110,10 +110,12 @@ def apply(
     FieldManagerConflict cause a field, 400 for a wrong type, `managedFields` in `config`, or a shape that the type
     cannot hold.
     """
+    if not isinstance(config, dict):
+        raise bad_request("error decoding YAML: the document is no object")
     gvk = _gvk(config)
     if gvk != tracking.gvk:
         raise bad_request(f"invalid object type: {gvk.group}/{gvk.version}, Kind={gvk.kind}")
-    if (config.get("metadata") or {}).get("managedFields") is not None:
+    if _meta(config).get("managedFields") is not None:
         raise bad_request("metadata.managedFields must be nil")
     errors = shape_errors(config, tracking.type)
     if errors:
@@ -426,7 +428,7 @@ def _entries_of(tracking: Tracking, live: dict[str, Any], new: dict[str, Any]) -
     """The entries that an update starts from."""
     if tracking.subresource:
         return _live_entries(live)
-    given = (new.get("metadata") or {}).get("managedFields")
+    given = _meta(new).get("managedFields")
     if is_reset(given):
         return Entries()
     if given:
@@ -441,7 +443,7 @@ def _entries_of(tracking: Tracking, live: dict[str, Any], new: dict[str, Any]) -
 
 def _live_entries(live: dict[str, Any]) -> Entries:
     try:
-        return decode_entries((live.get("metadata") or {}).get("managedFields") or ())
+        return decode_entries(_meta(live).get("managedFields") or ())
     except ValueError:
         return Entries()
 
@@ -457,11 +459,16 @@ def _with_entries(obj: dict[str, Any], entries: Entries) -> dict[str, Any]:
     encoded = encode_entries(entries)
     if not encoded:
         return _without_entries(obj)
-    return {**obj, "metadata": {**(obj.get("metadata") or {}), "managedFields": encoded}}
+    return {**obj, "metadata": {**_meta(obj), "managedFields": encoded}}
 
 
 def _has_uid(obj: dict[str, Any]) -> bool:
-    return bool((obj.get("metadata") or {}).get("uid"))
+    return bool(_meta(obj).get("uid"))
+
+
+def _meta(obj: dict[str, Any]) -> dict[str, Any]:
+    meta = obj.get("metadata")
+    return meta if isinstance(meta, dict) else {}
 
 
 def _gvk(obj: dict[str, Any]) -> GVK:
@@ -470,7 +477,7 @@ def _gvk(obj: dict[str, Any]) -> GVK:
 
 
 def _shown(obj: dict[str, Any]) -> str:
-    meta = obj.get("metadata") or {}
+    meta = _meta(obj)
     gvk = _gvk(obj)
     return f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {gvk.group}/{gvk.version}, Kind={gvk.kind}"
 

@@ -366,6 +366,13 @@ _SPECIAL: dict[str, Callable[[Call], Run]] = {
 # ---- literals
 
 
+def _optional(value: Any) -> Optional:
+    """What stands behind a `?` in a literal."""
+    if isinstance(value, Optional):
+        return value
+    raise CelError("no such overload")
+
+
 def _list(node: ListOf) -> Run:
     items = [compile_node(item) for item in node.items]
     optional = node.optional
@@ -384,7 +391,7 @@ def _list(node: ListOf) -> Run:
             value = item(context)
             if place not in optional:
                 found.append(value)
-            elif value.present:
+            elif _optional(value).present:
                 found.append(value.value)
         return found
 
@@ -400,7 +407,7 @@ def _map(node: MapOf) -> Run:
         for key_run, value_run, optional in entries:
             key, value = _key(key_run(context)), value_run(context)
             if optional:
-                if not value.present:
+                if not _optional(value).present:
                     continue
                 value = value.value
             if key in found:
@@ -420,7 +427,7 @@ def _struct(node: Struct) -> Run:
         for name, value_run, optional in entries:
             value = value_run(context)
             if optional:
-                if not value.present:
+                if not _optional(value).present:
                     continue
                 value = value.value
             found[name] = value
