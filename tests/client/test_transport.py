@@ -88,3 +88,18 @@ def test_nobody_listening_is_said_with_the_address():
             await Transport("http://127.0.0.1:9", None).exchange(GET, idempotent=True)
 
     asyncio.run(main())
+
+
+def test_a_renewed_certificate_is_used_for_the_next_connection(tmp_path):
+    import os
+
+    from peavine.client import Client
+    from peavine.cmd.pki import ensure_kubeconfigs, ensure_pki
+
+    pki = ensure_pki(tmp_path)
+    path = ensure_kubeconfigs(pki, "https://127.0.0.1:1")["admin"]
+    client = Client.from_kubeconfig(path)
+    first = client._tls()
+    assert client._tls() is first
+    os.utime(path, (1, 1))
+    assert client._tls() is not first

@@ -44,15 +44,30 @@ class Client:
     ) -> None:
         self.config = config
         self.clock = clock
-        if context is None and config.server.startswith("https"):
-            context = config.ssl_context()
-        self._transport = Transport(config.server, context, config.tls_server_name)
+        self._context = context
+        secure = config.server.startswith("https")
+        self._transport = Transport(config.server, self._tls if secure else None, config.tls_server_name)
+        self._file: tuple[Path, str, float] | None = None
         self.agent = user_agent or config.user_agent
         self.token, self._token_read = config.token, float("-inf")
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str], *, context: str = "", user_agent: str = "") -> Client:
-        return cls(load_kubeconfig(path, context), user_agent=user_agent)
+        """A client that follows the file: a certificate renewed there is used for the next connection."""
+        client = cls(load_kubeconfig(path, context), user_agent=user_agent)
+        client._file = (Path(path), context, Path(path).stat().st_mtime)
+        return client
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._file is not None:
+            path, context, read = self._file
+            changed = path.stat().st_mtime if path.exists() else read
+            if changed != read:
+                self.config, self._context = load_kubeconfig(path, context), None
+                self._file = (path, context, changed)
+        if self._context is None:
+            self._context = self.config.ssl_context()
+        return self._context
 
     def resource(self, api_version: str, plural: str) -> Resource:
         """The endpoints of one resource: `client.resource("apps/v1", "deployments")`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 import httptools
@@ -198,7 +198,7 @@ class Upgraded:
 class Transport:
     """Connections to the server of one base URL (`https://host:port[/prefix]`, `http://…`)."""
 
-    def __init__(self, base: str, context: ssl.SSLContext | None, server_name: str = "") -> None:
+    def __init__(self, base: str, context: Callable[[], ssl.SSLContext] | None, server_name: str = "") -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"unusable server URL {base!r}")
@@ -252,7 +252,8 @@ class Transport:
                     _Connection,
                     self._host,
                     self._port,
-                    ssl=self._context,
+                    # Asked for each connection: certificates are renewed while we run.
+                    ssl=self._context() if self._context else None,
                     server_hostname=(self._server_name or self._host) if self._context else None,
                 )
         except ssl.SSLCertVerificationError as error:
