@@ -36,7 +36,8 @@ class HttpsFetcher:
         parts = urlsplit(url)
         if parts.scheme != "https":
             raise RemoteError(f"{url}: only https is allowed")
-        transport = Transport(f"https://{parts.netloc}", ssl.create_default_context(cadata=self.ca_pem or None))
+        context = ssl.create_default_context(cadata=self.ca_pem or None)
+        transport = Transport(f"https://{parts.netloc}", lambda: context)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         status, body = await _exchange(transport, "GET", path, {}, b"", self.seconds_max)
         transport.close()
@@ -53,7 +54,8 @@ class KubeconfigSender:
 
         config = load_kubeconfig(path)
         self.seconds_max = seconds_max
-        self._transport = Transport(config.server, config.ssl_context(), config.tls_server_name)
+        context = config.ssl_context()
+        self._transport = Transport(config.server, lambda: context, config.tls_server_name)
         self._headers: dict[str, str] = {}
         if config.token:
             self._headers["Authorization"] = f"Bearer {config.token}"
