@@ -42,9 +42,9 @@ def _with_selector(spec: Object) -> list[FieldError]:
         errors.append(required("spec.selector"))
     else:
         errors += rules.validate_label_selector(selector, "spec.selector")
-        if not selector_matches(selector, labels):
-            message = "`selector` does not match template `labels`"
-            errors.append(invalid_value("spec.template.metadata.labels", labels or None, message))
+    if not selector_matches(selector, labels):
+        message = "`selector` does not match template `labels`"
+        errors.append(invalid_value("spec.template.metadata.labels", labels or None, message))
     return errors
 
 
