@@ -218,3 +218,65 @@ def test_the_authorization_configuration_names_modes_and_conditions(tmp_path):
     for wrong in ({"failurePolicy": "Maybe"}, {"timeout": "1h"}, {"matchConditions": [{"expression": "("}]}):
         with pytest.raises(AuthorizationConfigError):
             parse_authorization(document(**wrong))
+
+
+def test_what_is_outside_is_asked_over_tls_and_believed_only_under_its_certificate(tmp_path):
+    import base64
+
+    import orjson
+
+    from peavine.apiserver.authentication.remote import HttpsFetcher, KubeconfigSender
+    from peavine.apiserver.http import HttpServer, Response
+    from peavine.apiserver.http.tls import server_context
+    from peavine.base.lifetimes import scope
+    from peavine.cmd.pki import ensure_pki
+
+    pki, stranger = ensure_pki(tmp_path / "own"), ensure_pki(tmp_path / "stranger")
+    seen = []
+
+    async def handler(exchange):
+        seen.append((exchange.info.method, exchange.info.path, exchange.info.headers.get("authorization")))
+        body = await exchange.read_body(1 << 20)
+        if exchange.info.path == "/big":
+            return Response(200, b"x" * (5 << 20), "application/json")
+        if exchange.info.path == "/broken":
+            return Response(500, b"{}", "application/json")
+        document = orjson.loads(body) if body else {"issuer": ISSUER}
+        return Response(200, orjson.dumps({**document, "status": {"allowed": True}}), "application/json")
+
+    def kubeconfig(port, path, ca):
+        cluster = {
+            "server": f"https://127.0.0.1:{port}{path}",
+            "certificate-authority-data": base64.b64encode(ca.encode()).decode(),
+        }
+        document = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": {"token": "secret"}}],
+        }
+        file = tmp_path / f"{path[1:]}-{len(ca)}.kubeconfig"
+        file.write_text(json.dumps(document))
+        return file
+
+    async def main():
+        tls = server_context(str(pki.cert("apiserver")), str(pki.key("apiserver")))
+        async with scope() as tasks:
+            server = HttpServer(handler, tls=tls)
+            port = await server.listen("127.0.0.1", 0, tasks)
+            answer = await KubeconfigSender(kubeconfig(port, "/authorize", pki.ca_pem())).ask({"kind": "X"})
+            assert answer == {"kind": "X", "status": {"allowed": True}}
+            assert seen == [("POST", "/authorize", "Bearer secret")]
+            assert await KubeconfigSender(kubeconfig(port, "/broken", pki.ca_pem())).post(b"{}") == 500
+            for path, ca in (("/broken", pki.ca_pem()), ("/big", pki.ca_pem()), ("/authorize", stranger.ca_pem())):
+                with pytest.raises(RemoteError):
+                    await KubeconfigSender(kubeconfig(port, path, ca)).ask({})
+            found = await HttpsFetcher(pki.ca_pem()).get(f"https://127.0.0.1:{port}/.well-known/openid-configuration")
+            assert found["issuer"] == ISSUER
+            for url in (f"http://127.0.0.1:{port}/", "https://127.0.0.1:1/"):
+                with pytest.raises(RemoteError):
+                    await HttpsFetcher(pki.ca_pem()).get(url)
+            server.stop_listening()
+            await server.drain(0.1)
+
+    asyncio.run(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,7 +125,7 @@ def build_chain(
     context = PluginContext(lister, writer, config or {}, authorizer, clock, registry)
     plugins: list[Plugin] = []
     for name, (module, on) in PLUGINS.items():
-        if (on or name in enabled) and name not in disabled and _exists(module):
+        if (on or name in enabled) and name not in disabled:
             plugins.append(_load(module, name)(context))
     plugins.append(_load("rbac_escalation", "EscalationGuard")(context))
     return Chain([*plugins, *last])
@@ -137,10 +137,3 @@ def _load(module: str, name: str) -> Any:
 
 def _full(module: str) -> str:
     return module if "." in module else f"peavine.apiserver.admission.{module}"
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(_full(module)) is not None
-    except ModuleNotFoundError:
-        return False
