@@ -13,8 +13,8 @@ from peavine.apiserver.authorization.build import Union, build_authorizer
 from peavine.apiserver.config import Config
 from peavine.apiserver.fairness import MaxInFlight, PriorityAndFairness
 from peavine.apiserver.lister import Lister, Writer
+from peavine.apiserver.upkeep import Upkeep
 from peavine.base.clock import Clock
-from peavine.base.lifetimes import Scope
 
 
 def token_issuer(config: Config, lister: Lister, clock: Clock) -> Any:
@@ -95,17 +95,17 @@ def authorizer(config: Config, lister: Lister, clock: Clock) -> Union:
     return build_authorizer(lister, modes, extra)
 
 
-def fairness(config: Config, lister: Lister, writer: Writer, clock: Clock, tasks: Scope) -> Any:
+def fairness(config: Config, lister: Lister, writer: Writer, clock: Clock, upkeep: Upkeep) -> Any:
     """Who waits when there is more to do than can be done."""
     if not config.enable_priority_and_fairness:
         return MaxInFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
     made = PriorityAndFairness(lister, writer, seats=seats, clock=clock)
-    tasks.start(made.run(), name="fairness")
+    upkeep.keep("fairness", made.run)
     return made
 
 
-def auditor(config: Config, clock: Clock, tasks: Scope) -> Auditor | None:
+def auditor(config: Config, clock: Clock, upkeep: Upkeep) -> Auditor | None:
     """Where requests are written down; None where nobody asked for it. Raises ValueError, OSError."""
     backends: list[Any] = []
     if config.audit_log_path:
@@ -122,7 +122,7 @@ def auditor(config: Config, clock: Clock, tasks: Scope) -> Auditor | None:
         from peavine.apiserver.authentication.remote import KubeconfigSender
 
         webhook = Webhook(KubeconfigSender(config.audit_webhook_config_file), clock)
-        tasks.start(webhook.run(), name="audit-webhook")
+        upkeep.keep("audit-webhook", webhook.run)
         backends.append(webhook)
     return Auditor(load_policy(config.audit_policy_file), backends, clock) if backends else None
 

@@ -40,6 +40,7 @@ from peavine.apiserver.proxying.locations import Locations
 from peavine.apiserver.registry import Registry, WriteRequest
 from peavine.apiserver.registry.writer import RegistryWriter
 from peavine.apiserver.requests import RequestInfo
+from peavine.apiserver.upkeep import Upkeep
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.machinery import errors
@@ -65,6 +66,7 @@ class ApiServer:
         self.cache: Cache = None  # type: ignore[assignment]
         self.registry: Registry = None  # type: ignore[assignment]
         self.openapi: Any = None
+        self.upkeep: Upkeep = None  # type: ignore[assignment]
         self.metrics = ApiMetrics()
         self.auditor: Auditor | None = None
         self.presence: Presence | None = None
@@ -74,13 +76,13 @@ class ApiServer:
     async def start(self, tasks: Scope, store: Store | None = None) -> None:
         """Open the store, fill the cache, listen. Ready when this returns."""
         config = self.config
-        self.tasks = tasks
+        self.upkeep = Upkeep(tasks, self.clock)
         self.store = store or await open_store(config.store, **config.store_options)
         if config.encryption_provider_config:
             from peavine.apiserver.encryption import EncryptedStore
 
             encrypted = EncryptedStore.open(self.store, config.encryption_provider_config, self.clock)
-            tasks.start(encrypted.run(), name="encryption")
+            self.upkeep.keep("encryption", encrypted.run)
             self.store = encrypted  # type: ignore[assignment]
         self.cache = Cache(self.store, self.clock)
         self.registry = registry = Registry(self.store, self.cache, Schema.load(config.kubernetes_version), self.clock)
@@ -94,21 +96,21 @@ class ApiServer:
         self.aggregator = Aggregator(self.lister, self.writer, self.discovery, self.locations, config, self.clock)
         await self._bootstrap()
         self.custom_resources = CustomResources(registry, self.lister, self.writer, self.clock)
-        await self.custom_resources.start(tasks)
+        await self.custom_resources.start(self.upkeep)  # type: ignore[arg-type]
         tls = None
         if config.tls_cert_file:
             authorities = (config.client_ca_file, config.requestheader_client_ca_file)
             tls = server_context(config.tls_cert_file, config.tls_private_key_file, authorities)
-            tasks.start(self._renew_certificate(tls), name="certificate")
-        tasks.start(self.allocator.run(), name="allocator")
-        tasks.start(self._compact(), name="compaction")
+            self.upkeep.start(self._renew_certificate(tls), name="certificate")
+        self.upkeep.keep("allocator", self.allocator.run)
+        self.upkeep.keep("compaction", self._compact)
         self.filters = self._build_filters()
         self.http = HttpServer(self.filters.handle, tls=tls, clock=self.clock)
         self.port = await self.http.listen(config.bind_address, config.secure_port, tasks)
         self.discovery.address = f"{config.advertise_address}:{self.port}"
         await self._appear()
         if config.enable_aggregation:
-            self.aggregator.start(tasks)
+            self.aggregator.start(self.upkeep)
         self.ready = True
         log.info("serving on %s:%d", config.bind_address, self.port)
 
@@ -136,12 +138,12 @@ class ApiServer:
 
     def _build_filters(self) -> Filters:
         config = self.config
-        self.auditor = security.auditor(config, self.clock, self.tasks)
+        self.auditor = security.auditor(config, self.clock, self.upkeep)
         return Filters(
             self._routed,
             authenticator=self.authenticator,
             authorizer=self.authorizer,
-            fairness=security.fairness(config, self.lister, self.writer, self.clock, self.tasks),
+            fairness=security.fairness(config, self.lister, self.writer, self.clock, self.upkeep),
             auditor=self.auditor,
             metrics=self.metrics,
             timeout_seconds=config.request_timeout_seconds,
@@ -184,7 +186,7 @@ class ApiServer:
             await self.presence.appear()
         except errors.ApiError as error:
             log.warning("the kubernetes Service is not up to date yet: %s", error)
-        self.tasks.start(self.presence.run(), name="presence")
+        self.upkeep.keep("presence", self.presence.run)
 
     async def _compact(self) -> None:
         """Forget history older than one to two intervals."""
@@ -227,6 +229,8 @@ class ApiServer:
                 for watcher in resource.watchers.every():
                     watcher.sink.end("shutting down")
             await self.http.drain(self.config.shutdown_grace_seconds)
+        if self.upkeep is not None:
+            await self.upkeep.stop()
         if self.auditor is not None:
             self.auditor.close()
         if self.store is not None:

@@ -12,7 +12,7 @@ from peavine.apiserver.cache.resource import Callback, ResourceCache
 from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope
-from peavine.store.interface import Compacted, Event, Store, Unavailable, WatchCut
+from peavine.store.interface import Compacted, Event, Store, StoreError, WatchCut
 
 log = logging.getLogger(__name__)
 
@@ -141,22 +141,30 @@ class Cache:
 
     async def _follow(self) -> None:
         backoff = Backoff(first=0.05, most=5.0)
+        behind = False
         while True:
-            watch = self.store.watch(ROOT, self.revision + 1)
             try:
-                async for batch in watch:
-                    backoff.forget()
-                    for event in batch.events:
-                        self._apply(event)
-                    self._advance(batch.revision)
+                if behind:
+                    await self._refill()
+                    behind = False
+                await self._follow_once(backoff)
             except (Compacted, WatchCut) as error:
                 log.warning("the store's watch ended (%s): reading everything again", error)
-                await self._refill()
-            except Unavailable as error:
+                behind = True
+            except StoreError as error:
                 log.warning("the store's watch failed: %s", error)
-            finally:
-                watch.close()
             await self.clock.sleep(backoff.next())
+
+    async def _follow_once(self, backoff: Backoff) -> None:
+        watch = self.store.watch(ROOT, self.revision + 1)
+        try:
+            async for batch in watch:
+                backoff.forget()
+                for event in batch.events:
+                    self._apply(event)
+                self._advance(batch.revision)
+        finally:
+            watch.close()
 
     def _apply(self, event: Event) -> None:
         kv = event.kv

@@ -142,8 +142,9 @@ class _Maker:
 
     def _patch(self, operation_id: str, definition: str) -> Object:
         parameters = (_DRY_RUN, _MANAGER, _VALIDATION, _FORCE)
-        operation = self._operation("patch", operation_id, definition, parameters, META + "Patch", _PATCH_TYPES)
-        return operation
+        # A custom resource has no merge keys: a strategic patch of it would be refused.
+        types = tuple(t for t in _PATCH_TYPES if self.kind.definition or "strategic" not in t)
+        return self._operation("patch", operation_id, definition, parameters, META + "Patch", types)
 
     def _operation(
         self,

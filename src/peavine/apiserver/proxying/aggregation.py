@@ -21,8 +21,8 @@ from peavine.apiserver.lister import Lister, Object, Writer
 from peavine.apiserver.proxying.locations import Location, Locations
 from peavine.apiserver.proxying.upstream import connect, dial_failure, pass_on, request_head
 from peavine.apiserver.streams import Backend, pass_through
+from peavine.apiserver.upkeep import Upkeep
 from peavine.base.clock import REAL, Clock
-from peavine.base.lifetimes import Scope
 from peavine.machinery import errors
 from peavine.machinery.meta import now
 
@@ -114,10 +114,10 @@ class Aggregator:
                 self._wake.set()
 
     # --- upkeep --------------------------------------------------------------------------------
-    def start(self, tasks: Scope) -> None:
-        tasks.start(self._check_all(), name="apiservices")
-        tasks.start(self._register(), name="apiservice-registration")
+    def start(self, upkeep: Upkeep) -> None:
         self._registered = asyncio.Event()
+        upkeep.keep("apiservices", self._check_all)
+        upkeep.keep("apiservice-registration", self._register)
         self._registered.set()
         self.discovery.registry.on_kinds.append(self._registered.set)
 

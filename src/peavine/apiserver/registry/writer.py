@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from peavine.api.kind import Kind
 from peavine.apiserver.authentication.user import SYSTEM_APISERVER
@@ -13,6 +14,7 @@ from peavine.apiserver.registry.registry import Registry
 from peavine.apiserver.registry.request import Object, WriteRequest
 from peavine.apiserver.registry.update import modify, update
 from peavine.machinery import errors
+from peavine.store.interface import StoreError
 
 MANAGER = "kube-apiserver"
 
@@ -39,7 +41,8 @@ class RegistryWriter:
         obj = {**obj, "apiVersion": request.kind.api_version, "kind": request.kind.kind}
         obj["metadata"] = dict(obj.get("metadata") or {})
         request.kind.default(obj)
-        return self._object(request.kind, await create(self._registry, request, obj))
+        with _as_api_errors():
+            return self._object(request.kind, await create(self._registry, request, obj))
 
     async def update(
         self, group: str, version: str, resource: str, namespace: str | None, obj: Object, subresource: str = ""
@@ -48,7 +51,8 @@ class RegistryWriter:
         request = self._request(group, version, resource, namespace, name, subresource)
         obj = {**obj, "metadata": dict(obj["metadata"])}
         request.kind.default(obj)
-        result, _ = await update(self._registry, request, obj)
+        with _as_api_errors():
+            result, _ = await update(self._registry, request, obj)
         return self._object(request.kind, result)
 
     async def patch(
@@ -71,7 +75,8 @@ class RegistryWriter:
             request.kind.default(new)
             return new
 
-        result, _ = await modify(self._registry, request, changed)
+        with _as_api_errors():
+            result, _ = await modify(self._registry, request, changed)
         return self._object(request.kind, result)
 
     async def delete(
@@ -79,4 +84,14 @@ class RegistryWriter:
     ) -> Object:
         request = self._request(group, version, resource, namespace, name)
         request.options = options or {}
-        return (await delete(self._registry, request))[0]
+        with _as_api_errors():
+            return (await delete(self._registry, request))[0]
+
+
+@contextlib.contextmanager
+def _as_api_errors() -> Iterator[None]:
+    """Failures of the store as the API would tell them: who writes inside the process knows only those."""
+    try:
+        yield
+    except StoreError as error:
+        raise errors.unavailable(f"the store is not available: {error}") from error
