@@ -24,8 +24,17 @@ class ResourceClaimController(Controller):
         super().__init__(context)
         self.pods = self.watch("v1", "pods", keys=_of_pod)
         self.claims = self.watch(API, "resourceclaims", keys=_of_claim)
-        self.templates = self.read(API, "resourceclaimtemplates")
+        self.templates = self.watch(API, "resourceclaimtemplates", keys=self._of_template)
         self.resource = self.client.resource(API, "resourceclaims")
+
+    def _of_template(self, template: Object) -> list[Any]:
+        """The pods that wait for it."""
+        namespace, name = key_of(template)
+        return [
+            ("pod", *key_of(pod))
+            for pod in self.pods.list(namespace)
+            if any(c.get("resourceClaimTemplateName") == name for c in pod["spec"].get("resourceClaims") or ())
+        ]
 
     async def reconcile(self, key: Any) -> float | None:
         if key[0] == "pod":
