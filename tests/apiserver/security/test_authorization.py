@@ -264,6 +264,7 @@ def test_mirror_pods_open_nothing(objects, authorizer):
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
     objects.put("", "pods", mirror)
     assert not may(authorizer, NODE, "get", "secrets", "team", "pull")
+    assert may(authorizer, NODE, "get", "pods", "team", "static")
 
 
 def test_covering_is_by_the_smallest_pieces():

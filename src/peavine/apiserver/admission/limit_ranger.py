@@ -75,19 +75,8 @@ def _pod_problems(limit_range: dict[str, Any], pod: dict[str, Any]) -> list[str]
                 for container in pod["spec"].get(kind) or ():
                     problems += _problems(limit, container_requests(container), container_limits(container))
         elif limit.get("type") == "Pod":
-            problems += _problems(limit, pod_requests(pod), _complete_limits(pod))
+            problems += _problems(limit, pod_requests(pod, overhead=False), pod_limits(pod, overhead=False))
     return problems
-
-
-def _complete_limits(pod: dict[str, Any]) -> Resources:
-    """The pod's limits where every container has one: a sum with a hole in it bounds nothing."""
-    limits = pod_limits(pod)
-    own = (pod["spec"].get("resources") or {}).get("limits") or {}
-    for container in pod["spec"].get("containers") or ():
-        for name in list(limits):
-            if name not in own and name not in container_limits(container):
-                del limits[name]
-    return limits
 
 
 def _claim_problems(limit_range: dict[str, Any], claim: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ class NamespaceLifecycle(Plugin):
             if req.operation == DELETE and req.name in IMMORTAL:
                 raise forbidden(req, "this namespace may not be deleted")
             return
-        if not req.namespace or (req.gvr.group, req.gvr.resource) in _REVIEWS:
+        if not req.namespace or req.operation == DELETE or (req.gvr.group, req.gvr.resource) in _REVIEWS:
             return
         namespace = self.lister.get("", "namespaces", None, req.namespace)
         if namespace is None:

@@ -60,8 +60,11 @@ class NodeGraph:
         metadata = pod["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])
         node = pod["spec"].get("nodeName", "")
-        mirror = MIRROR_ANNOTATION in (metadata.get("annotations") or {})
-        references = frozenset(pod_references(pod)) if node and not mirror and event != "DELETED" else frozenset()
+        references: frozenset[Reference] = frozenset()
+        if node and event != "DELETED":
+            mirror = MIRROR_ANNOTATION in (metadata.get("annotations") or {})
+            # A mirror pod is the node's own word: it may be read, and opens nothing.
+            references = frozenset([("pods", *key)] if mirror else pod_references(pod))
         if self._pods.get(key) == (node, references):
             return
         before_node, before = self._pods.pop(key, ("", frozenset()))
