@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         type=_truth,
         nargs="?",
         const=True,
-        default=False,
+        default=True,
         help="RuntimeDefault where none is named",
     )
     add("--allowed-unsafe-sysctls", type=_list, default=[], help="beyond the safe ones; may end in *")

@@ -35,6 +35,7 @@ from peavine.kubelet.probes.worker import Probes, Target
 from peavine.kubelet.server.stats import Rates
 from peavine.kubelet.static import HASH, MIRROR, StaticPods
 from peavine.kubelet.volumes.manager import VolumeManager
+from peavine.kubelet.volumes.simulated import SimulatedVolumes
 from peavine.kubelet.volumes.source import VolumeHost
 from peavine.machinery.errors import ApiError
 from peavine.machinery.quantity import parse_quantity
@@ -47,6 +48,7 @@ RELIST_SECONDS = 1.0
 RELIST_SECONDS_WITH_EVENTS = 30.0
 RUNTIME_STATUS_SECONDS = 5.0
 ORPHAN_SECONDS = 2.0
+REPORTS_AT_ONCE_MAX = 8
 
 
 @dataclass
@@ -104,24 +106,19 @@ class Kubelet:
         self._by_container: dict[str, PodWorker] = {}
         self._ips: dict[str, list[str]] = {}
         self._relisted = asyncio.Event()
-        self.volumes = VolumeManager(
-            VolumeHost(
-                paths=self.paths,
-                lookup=self._lookup,
-                token=self._token,
-                facts=lambda pod: self.facts(pod, self._ips.get(pod["metadata"]["uid"], [])),
-                node_name=options.node_name,
-                clock=clock,
-                get=lambda version, plural, ns, name: client.resource(version, plural).get(name, ns),
-                list=self._list,
-                ensure_image=self._ensure_volume_image,
-            )
+        self.volumes: VolumeManager | SimulatedVolumes = (
+            self._volume_manager() if options.cgroups else SimulatedVolumes()
         )
+        places = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self.registrars = {
-            node.name: Registrar(client, node, options, prepare=None if self.many else self._refresh_node, clock=clock)
+            node.name: Registrar(
+                client, node, options, prepare=None if self.many else self._refresh_node, clock=clock, places=places
+            )
             for node in self.nodes.values()
         }
         self.rates = Rates()
+        # Many pods change at once: their reports share this many connections.
+        self.reports = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         # (namespace, name) -> the mirror pod of a static pod
         self.mirrors: dict[tuple[str, str], Object] = {}
         self.static: StaticPods | None = None
@@ -129,10 +126,26 @@ class Kubelet:
         self.writable_layers: dict[str, int] = {}
         self.sandbox_image = ""
 
+    def _volume_manager(self) -> VolumeManager:
+        client = self.client
+        return VolumeManager(
+            VolumeHost(
+                paths=self.paths,
+                lookup=self._lookup,
+                token=self._token,
+                facts=lambda pod: self.facts(pod, self._ips.get(pod["metadata"]["uid"], [])),
+                node_name=self.options.node_name,
+                clock=self.clock,
+                get=lambda version, plural, ns, name: client.resource(version, plural).get(name, ns),
+                list=self._list,
+                ensure_image=self._ensure_volume_image,
+            )
+        )
+
     # ---- life
     async def run(self) -> None:
-        self.paths.prepare()
         if self.options.cgroups:
+            self.paths.prepare()
             self._prepare_cgroups()
         async with scope() as tasks:
             self.scope = tasks

@@ -36,12 +36,12 @@ class Options:
     healthz_port: int = 0
     # Pods
     max_pods: int = 110
-    pod_pids_limit: int = -1
+    pod_pids_limit: int = 4096
     static_pod_path: str = ""
     sync_frequency_seconds: float = 60.0
     serialize_image_pulls: bool = False
     max_parallel_image_pulls: int = 5
-    seccomp_default: bool = False
+    seccomp_default: bool = True
     allowed_unsafe_sysctls: list[str] = field(default_factory=list)
     cgroups: bool = True
     cgroup_root: str = ""

@@ -24,6 +24,13 @@ REGISTER_RETRY_SECONDS_MAX = 7.0
 LEASE_NAMESPACE = "kube-node-lease"
 
 
+def _slim(node: Object) -> Object:
+    """What is compared later: a thousand nodes in one process are kept."""
+    meta = node["metadata"]
+    kept = {k: meta[k] for k in ("name", "uid", "labels") if k in meta}
+    return {"metadata": kept, "status": node.get("status") or {}}
+
+
 def micro_stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
 
@@ -40,11 +47,14 @@ class Registrar:
         prepare: Callable[[], Any] | None = None,
         clock: Clock = REAL,
         registered: Callable[[Object], None] = lambda node: None,
+        places: asyncio.Semaphore | None = None,
     ) -> None:
         self._client, self.node, self._options, self._clock = client, node, options, clock
         self._nodes = client.resource("v1", "nodes")
         self._leases = client.resource("coordination.k8s.io/v1", "leases")
         self._prepare, self._registered = prepare, registered
+        # Shared by all nodes of the process: so many talk to the API server at once.
+        self._places = places or asyncio.Semaphore(2)
         self._object: Object | None = None
         self._lease: Object | None = None
         self._reported_at = float("-inf")
@@ -66,7 +76,8 @@ class Registrar:
         wait = 0.05
         while True:
             try:
-                await self._create_or_reconcile()
+                async with self._places:
+                    await self._create_or_reconcile()
                 return
             except (ApiError, Unreachable, ConnectionError) as error:
                 log.info("node %s is not registered yet: %s", self.node.name, error)
@@ -79,12 +90,12 @@ class Registrar:
         wanted = node_object(self.node, self._options)
         wanted["status"] = node_status(self.node, {}, self._clock.time())
         try:
-            self._object = await self._nodes.create(wanted)
+            self._object = _slim(await self._nodes.create(wanted))
             self._reported_at = self._clock.monotonic()
         except ApiError as error:
             if error.code != 409:
                 raise
-            self._object = await self._nodes.get(self.node.name)
+            self._object = _slim(await self._nodes.get(self.node.name))
             await self._reconcile(wanted)
         self._registered(self._object)
 
@@ -94,13 +105,14 @@ class Registrar:
         have = self._object["metadata"].get("labels") or {}
         labels = {k: v for k, v in wanted["metadata"]["labels"].items() if have.get(k) != v}
         if labels:
-            self._object = await self._nodes.patch(self.node.name, {"metadata": {"labels": labels}})
+            self._object = _slim(await self._nodes.patch(self.node.name, {"metadata": {"labels": labels}}))
 
     async def _keep_status(self) -> None:
         options = self._options
         while True:
             try:
-                await self._report()
+                async with self._places:
+                    await self._report()
             except (ApiError, Unreachable, ConnectionError) as error:
                 log.info("status of node %s is not written: %s", self.node.name, error)
                 self._object = None
@@ -118,7 +130,7 @@ class Registrar:
         if self._prepare is not None:
             await self._prepare()
         if self._object is None:
-            self._object = await self._nodes.get(self.node.name)
+            self._object = _slim(await self._nodes.get(self.node.name))
         old = self._object.get("status") or {}
         wanted = node_status(self.node, old, self._clock.time())
         due = self._clock.monotonic() - self._reported_at >= self._options.node_status_report_seconds
@@ -127,7 +139,8 @@ class Registrar:
         patch = {"status": {k: v for k, v in wanted.items() if k == "conditions" or old.get(k) != v}}
         if patch["status"].get("addresses"):
             patch["status"]["addresses"] = [*patch["status"]["addresses"], {"$patch": "replace"}]
-        self._object = await self._nodes.patch(self.node.name, patch, type="strategic", subresource="status")
+        answer = await self._nodes.patch(self.node.name, patch, type="strategic", subresource="status")
+        self._object = _slim(answer)
         self._reported_at = self._clock.monotonic()
 
     async def _keep_lease(self) -> None:
@@ -135,7 +148,8 @@ class Registrar:
         every = seconds / 4
         while True:
             try:
-                await self._renew(seconds)
+                async with self._places:
+                    await self._renew(seconds)
             except (ApiError, Unreachable, ConnectionError) as error:
                 log.info("lease of node %s is not renewed: %s", self.node.name, error)
                 self._lease = None
@@ -157,6 +171,7 @@ class Registrar:
         spec = {**self._lease.get("spec", {}), "holderIdentity": self.node.name, "renewTime": now}
         spec["leaseDurationSeconds"] = seconds
         self._lease = await self._leases.update({**self._lease, "spec": spec})
+        self._lease["metadata"].pop("managedFields", None)
 
     def _new_lease(self, seconds: int, now: str) -> Object:
         owners = []

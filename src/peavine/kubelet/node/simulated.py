@@ -20,11 +20,8 @@ def simulated_nodes(options: Options, count: int) -> list[Node]:
     nodes = []
     for number in range(count):
         name = options.node_name if count == 1 else f"{options.node_name}-{number}"
-        ips = (
-            options.node_ips
-            if options.node_ips and count == 1
-            else [f"10.{7 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"]
-        )
+        # One server answers for all of them.
+        ips = options.node_ips or ["127.0.0.1"]
         nodes.append(
             Node(
                 name=name,

@@ -113,15 +113,17 @@ class Reporter:
         meta = self._known["metadata"]
         kubelet = self._worker.kubelet
         try:
-            answer = await kubelet.pods_api.patch(
-                meta["name"], patch, meta.get("namespace", "default"), type="strategic", subresource="status"
-            )
+            async with kubelet.reports:
+                answer = await kubelet.pods_api.patch(
+                    meta["name"], patch, meta.get("namespace", "default"), type="strategic", subresource="status"
+                )
         except ApiError as error:
             # Gone, or replaced by another of the same name: nobody is interested any more.
             if error.code in (404, 409):
                 return False
             raise
         if answer["metadata"].get("uid") == meta["uid"] and _version(answer) >= _version(self._known):
+            answer["metadata"].pop("managedFields", None)
             self._known = answer
         kubelet.status_written(self._worker, answer)
         # Only a newer state is written again: a difference that the server does not take is no reason to insist.

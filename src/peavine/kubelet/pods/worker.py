@@ -246,7 +246,8 @@ class PodWorker:
             message = f"network is not ready: {kubelet.network_message}"
             kubelet.recorder.event(pod, "Warning", "NetworkNotReady", message)
             return 1.0
-        kubelet.objects.register(pod)
+        if kubelet.options.cgroups:
+            kubelet.objects.register(pod)
         plan = decide.next_actions(pod, record, self.verdicts())
         if (settling := self._settling(plan, record)) > 0:
             return settling
@@ -385,8 +386,8 @@ class PodWorker:
         await self._remove_from_runtime(record)
         if not self.gone_from_api and not self.static_source:
             await self._delete_from_api()
-        logs = kubelet.paths.logs(self.pod)
-        shutil.rmtree(logs, ignore_errors=True)
+        if kubelet.options.cgroups:
+            shutil.rmtree(kubelet.paths.logs(self.pod), ignore_errors=True)
         self.removed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -82,6 +82,9 @@ class VolumeManager:
                 if volume.get("group") is not None:
                     ready.group = volume["group"]
                 return ready
+        if "gitRepo" in volume:
+            # CVE-2024-10220: git runs hooks of the repository as root.
+            raise VolumeError("git volumes are disabled")
         kinds = sorted(set(volume) - {"name"})
         raise VolumeError(f"no volume plugin matched: {', '.join(kinds) or 'no source'}")
 
