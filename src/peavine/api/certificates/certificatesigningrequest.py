@@ -89,6 +89,19 @@ def validate_name(value: str, prefix: bool) -> list[str]:
     return []
 
 
+def prepare_create(obj: Object) -> None:
+    """Who asks is not the asker's to say: `stamp_user` puts in who it was."""
+    spec = obj.setdefault("spec", {})
+    for part in IDENTITY:
+        spec.pop(part, None)
+
+
+def stamp_user(obj: Object, name: str, uid: str, groups: list[str], extra: dict[str, list[str]]) -> None:
+    """Called by the registry after `prepare_create` with the user of the request."""
+    known = {"username": name, "uid": uid, "groups": list(groups), "extra": dict(extra)}
+    obj.setdefault("spec", {}).update({part: value for part, value in known.items() if value})
+
+
 def prepare_update(new: Object, old: Object) -> None:
     keep(new, old, "spec")
 
