@@ -113,9 +113,11 @@ def client_config(flags: Parsed) -> ClientConfig:
     cluster = entry(document, "clusters", cluster_name)
     if cluster is None and flags.get("cluster"):
         raise CliError(f'cluster "{cluster_name}" does not exist')
-    user_name = flags.get("user") or context.get("user", "")
+    chosen = flags.get("user")
+    chosen = chosen if isinstance(chosen, str) else ""  # `create rolebinding --user` means something else
+    user_name = chosen or context.get("user", "")
     user = entry(document, "users", user_name)
-    if user is None and flags.get("user"):
+    if user is None and chosen:
         raise CliError(f'auth info "{user_name}" does not exist')
     return _config(cluster or {}, user or {}, context, flags)
 

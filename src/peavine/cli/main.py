@@ -13,6 +13,7 @@ from peavine.cli.flags import GLOBAL, parse
 
 # Command -> module below peavine.cli.commands. Imported only when named.
 COMMANDS = {
+    "describe": "describe",
     "get": "get", "apply": "apply", "create": "create", "delete": "delete", "logs": "logs", "exec": "exec",
     "scale": "scale", "rollout": "rollout", "label": "label", "annotate": "annotate", "wait": "wait",
     "api-resources": "api_resources", "api-versions": "api_versions", "config": "config", "version": "version",
@@ -81,7 +82,7 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
             return 0 if "--help" in rest or "-h" in rest or not rest else 1
         module, command, rest = found
         command = f"{name} {command}".strip()
-    flags = parse((*module.FLAGS, *GLOBAL), rest, command, stop_at_argument=getattr(module, "STOP_AT_ARGUMENT", False))
+    flags = parse((*GLOBAL, *module.FLAGS), rest, command, stop_at_argument=getattr(module, "STOP_AT_ARGUMENT", False))
     if flags["help"]:
         print(help_text(module, command), end="")
         return 0

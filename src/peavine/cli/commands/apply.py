@@ -183,10 +183,10 @@ async def _client_side(session: Session, flags: Parsed, changes: Changes, target
         original = orjson.loads(annotations.get(LAST_APPLIED) or "{}")
         type = _patch_type(target)
         patch = three_way(original, modified, live, type)
-        if not patch:
-            return changes.report(target, "unchanged", live)
         if changes.dry_run == "client":
             return changes.report(target, "configured", {**live, **modified})
+        if not patch:
+            return changes.report(target, "unchanged", live)
         try:
             how = "strategic" if type else "merge"
             answer = await changes.patch(target, patch, how, fieldValidation=changes.validation())

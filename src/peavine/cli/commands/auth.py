@@ -81,6 +81,7 @@ async def _list(session: Session, flags: Parsed) -> int:
         writer.row(["Resources", "Non-Resource URLs", "Resource Names", "Verbs"])
     status = answer.get("status") or {}
     rows: list[list[str]] = []
+    others: list[list[str]] = []
     for rule in status.get("resourceRules") or ():
         for group in rule.get("apiGroups") or [""]:
             for resource in rule.get("resources") or ():
@@ -88,11 +89,11 @@ async def _list(session: Session, flags: Parsed) -> int:
                 rows.append(
                     [name, "[]", f"[{' '.join(rule.get('resourceNames') or ())}]", f"[{' '.join(rule['verbs'])}]"]
                 )
-    rows.sort()
+    rows.sort(key=lambda row: (row[0].partition(".")[2], row[0]))
     for rule in status.get("nonResourceRules") or ():
         for url in rule.get("nonResourceURLs") or ():
-            rows.append(["", f"[{url}]", "[]", f"[{' '.join(rule['verbs'])}]"])
-    for row in rows:
+            others.append(["", f"[{url}]", "[]", f"[{' '.join(rule['verbs'])}]"])
+    for row in [*rows, *sorted(others)]:
         writer.row(row)
     writer.flush()
     return 0

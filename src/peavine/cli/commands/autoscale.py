@@ -28,19 +28,20 @@ async def run(session: Session, flags: Parsed) -> int:
     if flags["max"] < 1:
         raise CliError("--max=MAXPODS is required and must be at least 1, max: " + str(flags["max"]))
     changes = Changes(session, flags, "kubectl-autoscale")
-    mapping = await session.mapping_of("autoscaling/v1", "HorizontalPodAutoscaler")
+    mapping = await session.mapping_of("autoscaling/v2", "HorizontalPodAutoscaler")
     if mapping is None:
-        raise CliError("the server has no autoscaling/v1")
+        raise CliError("the server has no autoscaling/v2")
     async for target in targets(session, flags, command="autoscale"):
         reference = {"apiVersion": target.mapping.api_version, "kind": target.mapping.kind, "name": target.name}
         spec: dict[str, Any] = {"maxReplicas": flags["max"], "scaleTargetRef": reference}
         if flags["min"] > 0:
             spec["minReplicas"] = flags["min"]
         if flags["cpu-percent"] >= 0:
-            spec["targetCPUUtilizationPercentage"] = flags["cpu-percent"]
+            aim = {"averageUtilization": flags["cpu-percent"], "type": "Utilization"}
+            spec["metrics"] = [{"resource": {"name": "cpu", "target": aim}, "type": "Resource"}]
         name = flags["name"] or target.name
-        obj = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": spec,
-               "status": {"currentReplicas": 0, "desiredReplicas": 0}}  # fmt: skip
+        obj = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": spec,
+               "status": {"currentMetrics": None, "desiredReplicas": 0}}  # fmt: skip
         made = Target(mapping, target.namespace, name, obj)
         try:
             if changes.dry_run != "client":

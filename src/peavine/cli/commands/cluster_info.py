@@ -10,7 +10,7 @@ FLAGS = ()
 
 async def run(session: Session, flags: Parsed) -> int:
     def coloured(text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m"
+        return f"\x1b[{code}m{text}\x1b[0m" if session.out.isatty() else text
 
     server = session.config.server
     session.print(f"{coloured('Kubernetes control plane', '0;32')} is running at {coloured(server, '0;33')}")

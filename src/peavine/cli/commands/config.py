@@ -12,7 +12,7 @@ from typing import Any, cast
 from peavine.cli import kubeconfig
 from peavine.cli.failures import CliError
 from peavine.cli.flags import OUTPUT, Parsed, boolean, string
-from peavine.cli.output.documents import to_json, to_yaml
+from peavine.cli.output.documents import to_yaml
 from peavine.cli.output.printers import printer_for
 from peavine.cli.output.tables import TableWriter
 from peavine.cli.session import Session
@@ -57,12 +57,41 @@ async def _view(session: Session, flags: Parsed) -> int:
     if flags["output"] in ("", "yaml"):
         session.out.write(to_yaml(document))
     elif flags["output"] == "json":
-        session.out.write(to_json(document))
+        session.out.write(_ordered_json(document))
     else:
         printer = printer_for(flags)
         if printer:
             printer(document, session.out)
     return 0
+
+
+def _ordered_json(document: Object) -> str:
+    """As Go writes the typed Config: fields in its order, names before what they name."""
+    import json
+
+    ordered: Object = {"kind": "Config", "apiVersion": "v1", "preferences": document.get("preferences") or {}}
+    for section, order in (
+        (
+            "clusters",
+            (
+                "server",
+                "tls-server-name",
+                "insecure-skip-tls-verify",
+                "certificate-authority",
+                "certificate-authority-data",
+            ),
+        ),
+        ("users", ("client-certificate", "client-certificate-data", "client-key", "client-key-data", "token")),
+        ("contexts", ("cluster", "user", "namespace")),
+    ):
+        entries = []
+        for entry in document.get(section) or ():
+            part = entry[section[:-1]]
+            keys = [key for key in order if key in part] + [key for key in part if key not in order]
+            entries.append({"name": entry["name"], section[:-1]: {key: part[key] for key in keys}})
+        ordered[section] = entries or None
+    ordered["current-context"] = document.get("current-context", "")
+    return json.dumps(ordered, indent=4, ensure_ascii=False) + "\n"
 
 
 def _minified(document: Object, flags: Parsed) -> Object:

@@ -44,6 +44,8 @@ def find(rest: list[str]) -> tuple[ModuleType, str, list[str]]:
 
 async def _create(session: Session, flags: Parsed, name: str, maker: Maker) -> int:
     arguments = flags.arguments
+    if name == "deployment" and "image" not in flags.given:
+        raise CliError('required flag(s) "image" not set')
     if not arguments or (len(arguments) > 1 and name not in ("configmap",)):
         raise CliError(
             f"exactly one NAME is required, got {len(arguments)}\nSee 'kubectl create {name} -h' for help and examples"
@@ -327,10 +329,10 @@ def _quota(flags: Parsed, name: str, command: list[str]) -> Object:
 
 
 def _priority_class(flags: Parsed, name: str, command: list[str]) -> Object:
-    return _object(
-        "scheduling.k8s.io/v1", "PriorityClass", name, value=flags["value"], description=flags["description"],
-        globalDefault=flags["global-default"], preemptionPolicy=flags["preemption-policy"],
-    )  # fmt: skip
+    more = {"description": flags["description"], "globalDefault": flags["global-default"]}
+    more = {key: value for key, value in more.items() if value}
+    policy = flags["preemption-policy"]
+    return _object("scheduling.k8s.io/v1", "PriorityClass", name, value=flags["value"], preemptionPolicy=policy, **more)
 
 
 def _pdb(flags: Parsed, name: str, command: list[str]) -> Object:
@@ -345,7 +347,8 @@ def _pdb(flags: Parsed, name: str, command: list[str]) -> Object:
         spec["maxUnavailable"] = number(flags["max-unavailable"])
     else:
         raise CliError("one of min-available or max-unavailable must be specified")
-    return _object("policy/v1", "PodDisruptionBudget", name, spec=spec, status={})
+    zeros = dict.fromkeys(("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"), 0)
+    return _object("policy/v1", "PodDisruptionBudget", name, spec=spec, status=zeros)
 
 
 def _ingress(flags: Parsed, name: str, command: list[str]) -> Object:

@@ -14,6 +14,7 @@ from peavine.cli.flags import SELECTOR, Parsed, boolean, duration, integer, stri
 from peavine.cli.resources import Target
 from peavine.cli.session import Session
 from peavine.cli.streaming import default_container, pod_of
+from peavine.machinery.errors import ApiError
 
 FLAGS = (
     SELECTOR,
@@ -42,7 +43,11 @@ async def run(session: Session, flags: Parsed) -> int:
         )
     if len(flags.arguments) > 1:
         flags.values["container"] = flags.arguments[1]
-    sources = await _sources(session, flags)
+    try:
+        sources = await _sources(session, flags)
+    except ApiError as error:
+        where = f' in namespace "{session.namespace}"' if error.code == 404 else ""
+        raise CliError(f"error from server ({error.reason}): {error.message}{where}") from None
     if flags["follow"] and len(sources) > flags["max-log-requests"]:
         raise CliError(
             f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is {flags['max-log-requests']}, use --max-log-requests to increase the limit"

@@ -29,8 +29,8 @@ async def run(session: Session, flags: Parsed) -> int:
     if flags["type"] not in ("json", "merge", "strategic"):
         raise CliError(f"--type must be one of [json merge strategic], not {flags['type']!r}".replace("'", '"'))
     try:
-        body = json.decode(text) if text.lstrip()[:1] in ("{", "[") else yaml.decode(text)
-    except (json.JsonError, yaml.YamlError) as error:
+        body = text.encode() if text.lstrip()[:1] in ("{", "[") else json.encode(yaml.decode(text))
+    except yaml.YamlError as error:
         raise CliError(f"unable to parse {text!r}: {error}") from None
     changes = Changes(session, flags, "kubectl-patch")
     async for target in _targets(session, flags):

@@ -193,9 +193,13 @@ async def _undo(session: Session, flags: Parsed) -> int:
         if template == (target.object or {})["spec"]["template"]:
             changes.report(target, f"skipped rollback (current template already matches revision {wanted})")
             continue
+        if changes.dry_run == "client":
+            from peavine.cli.describe.pods import describe_template
+
+            changes.report(target, describe_template(_template(found[wanted])))
+            continue
         body = [{"op": "replace", "path": "/spec/template", "value": template}]
-        answer = target.object if changes.dry_run == "client" else await changes.patch(target, body, "json")
-        changes.report(target, "rolled back", answer)
+        changes.report(target, "rolled back", await changes.patch(target, body, "json"))
     return changes.code
 
 
@@ -239,9 +243,9 @@ _COMMANDS: dict[str, Any] = {
     "status": (_status, (*_SHARED, boolean("watch", "w", True, "Watch the status of the rollout until it's done."), duration("timeout", help="The length of time to wait before ending watch."), integer("revision", help="Pin to a specific revision for showing its status.")), "Show the status of the rollout."),
     "history": (_history, (*_SHARED, integer("revision", help="See the details, including podTemplate of the revision specified")), "View previous rollout revisions and configurations."),
     "undo": (_undo, (*_CHANGE_FLAGS, integer("to-revision", help="The revision to rollback to. Default to 0 (last revision).")), "Roll back to a previous rollout."),
-    "restart": (_changing("restarted", _restart_body, "can't restart paused deployment (run rollout resume first)"), _CHANGE_FLAGS, "Restart a resource."),
-    "pause": (_changing("paused", _pause_body, "is already paused"), _CHANGE_FLAGS, "Mark the provided resource as paused."),
-    "resume": (_changing("resumed", _resume_body, "is not paused"), _CHANGE_FLAGS, "Resume a paused resource."),
+    "restart": (_changing("restarted", _restart_body, "can't restart paused deployment (run rollout resume first)"), (*_SHARED, FIELD_MANAGER), "Restart a resource."),
+    "pause": (_changing("paused", _pause_body, "is already paused"), (*_SHARED, FIELD_MANAGER), "Mark the provided resource as paused."),
+    "resume": (_changing("resumed", _resume_body, "is not paused"), (*_SHARED, FIELD_MANAGER), "Resume a paused resource."),
 }  # fmt: skip
 
 

@@ -26,7 +26,14 @@ async def run(session: Session, flags: Parsed) -> int:
         raise CliError("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0")
     changes = Changes(session, flags, "kubectl-scale")
     any_found = False
-    async for target in targets(session, flags, command="scale"):
+    found = targets(session, flags, command="scale")
+    while True:
+        try:
+            target = await anext(found)
+        except StopAsyncIteration:
+            break
+        except ApiError as error:
+            raise CliError(f"no objects passed to scale {error.message}") from None
         any_found = True
         try:
             live = (target.object or {}).get("spec", {}).get("replicas", 0)

@@ -18,7 +18,7 @@ FLAGS = (
     Flag("validate", "", "string", "strict", "Must be one of: strict (or true), warn, ignore (or false).", "strict"),
 )  # fmt: skip
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_TAINT = re.compile(r"([^=:]+)(?:=([^:]*))?(?::(\w+))?(-?)")
+_TAINT = re.compile(r"([^=:]+?)(?:=([^:]*))?(?::(\w+))?(-?)")
 Taint = dict[str, Any]
 
 

@@ -37,7 +37,7 @@ _POLL_SECONDS = 0.25
 
 async def run(session: Session, flags: Parsed) -> int:
     if not flags["for"]:
-        raise CliError("you must specify at least one condition to wait for with --for")
+        raise CliError('unrecognized condition: ""')
     condition = flags["for"][-1]
     check, done = _condition(condition)
     changes = Changes(session, flags, "kubectl-wait")
@@ -68,8 +68,13 @@ async def _targets(session: Session, flags: Parsed, condition: str) -> list[Targ
         if query.names:
             for name in query.names:
                 target = Target(query.mapping, namespace, name)
-                if condition.lower() not in ("delete", "create"):
-                    await session.get(target.path)
+                if condition.lower() != "create":
+                    try:
+                        await session.get(target.path)
+                    except ApiError as error:
+                        if error.code == 404 and condition.lower() == "delete":
+                            continue
+                        raise
                 found.append(target)
             continue
         selector, fields = flags["selector"], flags["field-selector"]
