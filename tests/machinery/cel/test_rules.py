@@ -149,7 +149,8 @@ def test_rules_that_cost_too_much_end_the_evaluation():
         {"list": {"type": "array", "items": {"type": "integer"}}},
         {"rule": "self.list.all(x, self.list.all(y, self.list.all(z, x + y + z >= 0)))"},
     )
-    (error,) = errors(node, {"spec": {"list": list(range(200))}})
+    found = evaluate_rules(compile_rules(node), {"spec": {"list": list(range(200))}})
+    (error,) = [str(problem) for problem in found]
     assert "no further validation rules will be run due to call cost exceeds limit for rule" in error
 
 
@@ -158,3 +159,40 @@ def test_names_that_are_no_identifiers_are_escaped():
         {"a-b": {"type": "string"}, "x/y": {"type": "string"}}, {"rule": "self.a__dash__b == self.x__slash__y"}
     )
     assert errors(node, {"spec": {"a-b": "1", "x/y": "1"}}) == []
+
+
+STRINGS = {"type": "array", "items": {"type": "string"}}
+LOOK = {"rule": "self.list.all(x, x.contains('a'))"}
+
+
+def test_a_rule_that_could_cost_too_much_is_refused_until_the_schema_sets_limits():
+    rule, total = problems(schema({"list": STRINGS}, LOOK))
+    assert rule == (
+        "spec.schema.properties[spec].x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget "
+        "by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where "
+        "arrays, maps, and strings are declared)"
+    )
+    assert total.startswith("spec.schema: Forbidden: x-kubernetes-validations estimated rule cost total for entire")
+    bounded = {**STRINGS, "maxItems": 100, "items": {"type": "string", "maxLength": 100}}
+    assert problems(schema({"list": bounded}, LOOK)) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "self.list.size() > 0",
+        "self.number > 0 && self.number < 10",
+        "self.text == 'a' || self.text.startsWith('b')",
+        "self.list.exists(x, x == 'a')",
+        "has(self.text) && self.text.matches('^a+$')",
+    ],
+)
+def test_everyday_rules_need_no_limits(rule):
+    node = schema({"list": STRINGS, "number": {"type": "integer"}, "text": {"type": "string"}}, {"rule": rule})
+    assert problems(node) == []
+
+
+def test_a_rule_counts_once_for_every_place_it_can_stand():
+    item = {"type": "string", "x-kubernetes-validations": [{"rule": "self.matches('^[a-z]+$')"}]}
+    assert problems(schema({"list": {"type": "array", "items": item}}))
+    assert not problems(schema({"list": {"type": "array", "maxItems": 10, "items": {**item, "maxLength": 63}}}))

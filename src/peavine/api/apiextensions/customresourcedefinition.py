@@ -153,12 +153,13 @@ def _spec(spec: Object, old: Object | None) -> Errors:
             if (version.get("schema") or {}).get("openAPIV3Schema") is None:
                 at = f"spec.versions[{place}].schema.openAPIV3Schema"
                 errors.append(required(at, "schemas are required"))
+    known = [(version.get("schema") or {}).get("openAPIV3Schema") for version in _versions(old or {})]
     for place, version in enumerate(versions):
         problems = rules.is_dns1035_label(version.get("name") or "")
         if problems:
             errors.append(invalid_value(f"spec.versions[{place}].name", version.get("name") or "", ",".join(problems)))
         if not hoisted:
-            errors += _version(version, f"spec.versions[{place}]", "schema.openAPIV3Schema")
+            errors += _version(version, f"spec.versions[{place}]", "schema.openAPIV3Schema", known)
     shown = "[]apiextensions.CustomResourceDefinitionVersion(nil)" if not versions else None
     if len({v.get("name") for v in versions}) != len(versions):
         errors.append(invalid_value("spec.versions", versions, "must contain unique version names"))
@@ -171,7 +172,7 @@ def _spec(spec: Object, old: Object | None) -> Errors:
         errors.append(invalid_value("spec.version", versions[0].get("name") or "", ",".join(problems)))
     errors += _names(names)
     if hoisted:
-        errors += _version(versions[0], "spec", "validation.openAPIV3Schema")
+        errors += _version(versions[0], "spec", "validation.openAPIV3Schema", known)
     if spec.get("preserveUnknownFields"):
         detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in "
         detail += "spec.versions[*].schema instead"
@@ -207,8 +208,11 @@ def _names(names: Object) -> Errors:
     return errors
 
 
-def _version(version: Object, path: str, schema_path: str) -> Errors:
-    """What stands in a version, or, where all versions say the same, at the top as upstream's internal form has it."""
+def _version(version: Object, path: str, schema_path: str, known: list[Object | None]) -> Errors:
+    """What stands in a version, or, where all versions say the same, at the top as upstream's internal form has it.
+
+    The rules of a schema in `known`, which was accepted before, are not looked at again.
+    """
     errors: Errors = []
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     subresources = version.get("subresources") or {}
@@ -216,7 +220,7 @@ def _version(version: Object, path: str, schema_path: str) -> Errors:
         at = f"{path}.{schema_path}"
         found = check_schema(schema, at)
         errors += found
-        if not found:
+        if not found and schema not in known:
             compiled = compile_rules(Structural(schema), at)
             errors += compiled.problems if compiled is not None else []
     errors += _scale(subresources.get("scale"), f"{path}.subresources.scale")

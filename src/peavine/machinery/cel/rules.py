@@ -7,6 +7,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from peavine.machinery.cel.cost import (
+    bound_of,
+    estimate,
+    exceeds,
+    items_max,
+    properties_max,
+    rule_cost_max,
+    schema_cost_max,
+)
 from peavine.machinery.cel.errors import CelError, CompileError, CostExceeded
 from peavine.machinery.cel.names import escape
 from peavine.machinery.cel.program import Environment, Program, call_cost_max
@@ -125,13 +134,43 @@ def compile_rules(schema: Structural, path: str = "", *, root: bool = True) -> R
     if not schema.has_rules:
         return None
     problems: list[FieldError] = []
-    rules = _compile(schema, path, root, True, problems)
+    costs: list[tuple[int, str]] = []
+    rules = _compile(schema, path, root, True, problems, 1, costs)
     if rules is not None:
-        rules.problems = problems
+        rules.problems = problems + _too_costly(path, costs)
     return rules
 
 
-def _compile(schema: Structural, path: str, root: bool, correlatable: bool, problems: list[FieldError]) -> Rules | None:
+_ADVICE = (
+    " (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are "
+    "declared)"
+)
+
+
+def _too_costly(path: str, costs: list[tuple[int, str]]) -> list[FieldError]:
+    """Rules that could cost too much, and a schema whose rules together could."""
+    problems = []
+    for cost, at in costs:
+        words = exceeds("estimated rule cost", cost, rule_cost_max)
+        if words:
+            problems.append(FieldError("Forbidden", f"{at}.rule", "", words + _ADVICE))
+    whole = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+    words = exceeds(whole, sum(cost for cost, _ in costs), schema_cost_max)
+    if words:
+        problems.append(FieldError("Forbidden", path, "", words + _ADVICE))
+    return problems
+
+
+def _compile(
+    schema: Structural,
+    path: str,
+    root: bool,
+    correlatable: bool,
+    problems: list[FieldError],
+    times: int,
+    costs: list[tuple[int, str]],
+) -> Rules | None:
+    """`times` is how often values of this schema can stand in one object; `costs` gathers what each rule can cost."""
     if not schema.has_rules:
         return None
     result = Rules(schema.type, list_map_keys=schema.list_map_keys if schema.list_type == "map" else ())
@@ -141,15 +180,20 @@ def _compile(schema: Structural, path: str, root: bool, correlatable: bool, prob
         rule = _compile_rule(schema, source, own, at, path, correlatable, problems)
         if rule is not None:
             result.own.append(rule)
+            bound = bound_of(schema)
+            costs.append((times * estimate(rule.program.tree, {"self": bound, "oldSelf": bound}), at))
     for name, child in schema.properties.items():
-        below = _compile(child, f"{path}.properties[{name}]", False, correlatable, problems)
+        below = _compile(child, f"{path}.properties[{name}]", False, correlatable, problems, times, costs)
         if below is not None:
             result.properties[name] = below
     if schema.value_schema is not None:
-        result.values = _compile(schema.value_schema, f"{path}.additionalProperties", False, correlatable, problems)
+        inside = times * properties_max(schema)
+        at = f"{path}.additionalProperties"
+        result.values = _compile(schema.value_schema, at, False, correlatable, problems, inside, costs)
     if schema.items is not None:
         inner = correlatable and schema.list_type == "map"
-        result.items = _compile(schema.items, f"{path}.items", False, inner, problems)
+        inside = times * items_max(schema)
+        result.items = _compile(schema.items, f"{path}.items", False, inner, problems, inside, costs)
     return result
 
 
