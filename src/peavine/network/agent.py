@@ -17,7 +17,8 @@ from peavine.base.lifetimes import scope
 from peavine.client.informer import InformerFactory
 from peavine.linux import links, programs
 from peavine.machinery.errors import ApiError
-from peavine.network import cni, enforcer, hostports, masquerade, peers
+from peavine.network import announcer, cni, enforcer, hostports, masquerade, peers
+from peavine.network.announcer import Announcer
 from peavine.network.guard import Guard
 from peavine.network.peers import Wanted
 
@@ -46,6 +47,8 @@ class Settings:
     node_ip: str = ""
     masquerade: bool = True
     network_policy: bool = True
+    announce: bool = False
+    """Answer on the node network for load balancers' addresses."""
 
 
 class Agent:
@@ -62,7 +65,10 @@ class Agent:
         self._mac = ""
         self.ready = False
         self._guard: Guard | None = None
+        self._announcer: Announcer | None = None
         if informers is not None:
+            if settings.announce:
+                self._announcer = Announcer(informers, settings.node_name, clock)
             if settings.network_policy:
                 self._guard = Guard(informers, settings.node_name, clock)
             self._nodes = informers.informer("v1", "nodes", transform=_slim)
@@ -120,6 +126,8 @@ class Agent:
             tasks.start(self._look_again(), name="look again")
             if self._guard is not None:
                 tasks.start(self._guard.run(), name="network policies")
+            if self._announcer is not None:
+                tasks.start(self._announcer.run(), name="load balancer addresses")
             await self._nodes.synced.wait()
             backoff = Backoff(first=0.5, most=30.0)
             while True:
@@ -277,6 +285,7 @@ def cleanup(conf_dir: Path, state_dir: Path, bridge: str) -> None:
     links.remove_link(bridge)
     masquerade.remove()
     enforcer.cleanup()
+    announcer.cleanup()
     hostports.remove()
     if state_dir.is_dir():
         import shutil
