@@ -98,31 +98,3 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
     return [DEPRECATED]
-
-
-def repack(subsets: list[Object]) -> list[Object]:
-    """Subsets as upstream's controller writes them: one for each set of ports that some addresses share, all sorted."""
-    ready: dict[str, list[Any]] = {}
-    by_ports: dict[tuple[Any, ...], dict[bool, dict[str, Object]]] = {}
-    for subset in subsets:
-        key = tuple(
-            sorted(
-                ((p.get("name") or "", p.get("port"), p.get("protocol") or "TCP") for p in subset.get("ports") or []),
-                key=str,
-            )
-        )
-        group = by_ports.setdefault(key, {True: {}, False: {}})
-        ready.setdefault(str(key), [subset.get("ports") or []])
-        for part, flag in (("addresses", True), ("notReadyAddresses", False)):
-            for address in subset.get(part) or []:
-                group[flag][address.get("ip") or ""] = address
-    result = []
-    for key in sorted(by_ports, key=str):
-        group = by_ports[key]
-        made: Object = {}
-        for part, flag in (("addresses", True), ("notReadyAddresses", False)):
-            if group[flag]:
-                made[part] = [group[flag][ip] for ip in sorted(group[flag])]
-        made["ports"] = sorted(ready[str(key)][0], key=lambda p: (p.get("name") or "", p.get("port") or 0))
-        result.append(made)
-    return result
