@@ -1,12 +1,12 @@
 """Mistakes that Kubernetes has made and this server does not repeat: one test for each, named by its CVE.
 
-Those of other parts are tested there: subPath symlinks (2021-25741) and volumes in tests/kubelet, routed loopback
-(2020-8558) in tests/proxy, terminal escapes (2021-25743) with the command line, YAML bombs (2019-11253) also in
-tests/apiserver/test_hostile.py.
+Those that need a whole node are tested there: subPath symlinks (2021-25741) in tests/kubelet; YAML bombs (2019-11253)
+and their like also in tests/apiserver/test_hostile.py.
 """
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -286,3 +286,35 @@ def test_the_servers_own_errors_show_no_secrets(tmp_path):
         assert answer.status == 400 and "hunter2" not in answer.body.decode()
 
     with_server(tmp_path, scenario)
+
+
+def test_cve_2024_10220_git_volumes_are_not_mounted():
+    from peavine.kubelet.volumes.manager import VolumeManager
+    from peavine.kubelet.volumes.source import VolumeError
+
+    obj = pod(volumes=[{"name": "g", "gitRepo": {"repository": "https://example.com/evil.git"}}])
+    with pytest.raises(VolumeError, match="git volumes are disabled"):
+        asyncio.run(VolumeManager(None).set_up(obj))  # type: ignore[arg-type]
+
+
+def test_cve_2021_25743_names_of_objects_cannot_drive_a_terminal():
+    from peavine.cli.failures import printable
+
+    assert "\x1b" not in printable("\x1b]0;owned\x07 rm -rf")
+
+
+SOURCES = Path(__file__).parents[3] / "src" / "peavine"
+
+
+def test_cve_2020_8558_loopback_is_never_routed():
+    """NodePorts on 127.0.0.1 would need the kernel's route_localnet, and open every loopback service to the network."""
+    for path in SOURCES.rglob("*.py"):
+        assert "route_localnet" not in path.read_text(), path
+
+
+def test_cve_2020_8555_controllers_fetch_no_address_that_an_object_names():
+    """They speak to the API server, through its client, and to nobody else: there is nothing to forge requests with."""
+    for path in (SOURCES / "controllers").rglob("*.py"):
+        text = path.read_text()
+        for module in ("urllib.request", "http.client", "socket", "peavine.client.transport import Transport"):
+            assert f"import {module}" not in text and f"from {module}" not in text, path
