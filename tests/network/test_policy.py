@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from peavine.linux import nftables
-from peavine.network import enforcer
+from peavine.network import enforcer, masquerade
 from peavine.network.enforcer import Enforcer
 from peavine.network.policy import Alias, Policies, view_pod, view_policy, without
 from tests.linux import world as worlds
@@ -33,6 +33,8 @@ class Guard:
         for name in PODS:
             self.set_pod(name)
         with world.inside("a"):
+            # As on every node: something translates, so the kernel tracks connections from the start.
+            masquerade.install(["172.7.11.0/24"], list(worlds.POD_CIDRS))
             self.enforcer = Enforcer()
         self.sent = 0
 

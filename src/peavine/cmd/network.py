@@ -48,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--healthz-bind-address", metavar="HOST:PORT", default="", help="/healthz and /metrics (default: none)"
     )
+    p.add_argument(
+        "--announce-load-balancers",
+        choices=("true", "false"),
+        default="false",
+        help="answer by ARP and NDP for load balancers' addresses (default: false)",
+    )
     p.add_argument("--cleanup", action="store_true", help="remove everything that this command makes and exit")
     p.add_argument("-v", "--v", dest="verbosity", metavar="LEVEL", type=int, default=2, help="log verbosity")
     return p
@@ -84,6 +90,7 @@ def main(argv: list[str]) -> int:
             node_ip=options.node_ip,
             masquerade=options.ip_masq == "true",
             network_policy=options.network_policy == "true",
+            announce=options.announce_load_balancers == "true",
         )
     except ValueError as error:
         p.error(str(error))

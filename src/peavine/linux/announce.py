@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 
@@ -23,8 +24,11 @@ def announce(address: str, device: str) -> None:
 
 
 def _mac(device: str) -> bytes:
-    with open(f"/sys/class/net/{device}/address") as f:
-        return bytes.fromhex(f.read().strip().replace(":", ""))
+    # Not from /sys, which shows the namespace that it was mounted in.
+    siocgifhwaddr = 0x8927
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        answer = fcntl.ioctl(s, siocgifhwaddr, struct.pack("16s24x", device.encode()))
+    return answer[18:24]
 
 
 def arp_frame(address: str, mac: bytes) -> bytes:
