@@ -12,6 +12,7 @@ from peavine.scheduler.evaluation import Evaluation
 from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.template import Pod, Templates
 from tests.scheduler import oracle
+from tests.scheduler.objects import World, node, pod
 
 ZONE, HOSTNAME = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 _selectors = st.one_of(
@@ -235,17 +236,17 @@ def test_filters_scores_and_reasons_are_those_of_the_plain_rules(data):
     templates, cluster = Templates(), Cluster()
     for name, labels in _NAMESPACES.items():
         cluster.set_namespace(name, labels)
-    for node in state.nodes:
-        cluster.set_node(node)
+    for one in state.nodes:
+        cluster.set_node(one)
     node_names = st.sampled_from([n["metadata"]["name"] for n in state.nodes])
-    pod = data.draw(_pods("incoming"))
-    template = Pod(pod, templates).template
+    incoming = data.draw(_pods("incoming"))
+    template = Pod(incoming, templates).template
     evaluation = Evaluation(Context(cluster), default_profile(), template)
     for turn in range(data.draw(st.integers(1, 6))):
         change = data.draw(st.sampled_from(["add", "add", "add", "remove", "delete", "node"]))
         if change == "add":
             # Sometimes one more of the pod's own kind: the case that is cached hardest.
-            other = data.draw(st.one_of(_pods(f"p{turn}"), st.just({**pod, "metadata": {**pod["metadata"]}})))
+            other = data.draw(st.one_of(_pods(f"p{turn}"), st.just(incoming)))
             other = {"metadata": {**other["metadata"], "name": f"p{turn}"}, "spec": dict(other["spec"])}
             other["spec"]["nodeName"] = data.draw(node_names)
             state.pods.append(other)
@@ -261,7 +262,7 @@ def test_filters_scores_and_reasons_are_those_of_the_plain_rules(data):
             n = data.draw(st.integers(0, len(state.nodes) - 1))
             state.nodes[n] = data.draw(_nodes(n))
             cluster.set_node(state.nodes[n])
-        _compare(evaluation, cluster, pod, state)
+        _compare(evaluation, cluster, incoming, state)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -269,8 +270,8 @@ def test_filters_scores_and_reasons_are_those_of_the_plain_rules(data):
 def test_what_is_tried_out_and_taken_back_leaves_no_trace(data):
     state = oracle.State([data.draw(_nodes(n)) for n in range(3)], [], _NAMESPACES)
     templates, cluster = Templates(), Cluster()
-    for node in state.nodes:
-        cluster.set_node(node)
+    for one in state.nodes:
+        cluster.set_node(one)
     pods = []
     for n in range(data.draw(st.integers(1, 5))):
         obj = data.draw(_pods(f"p{n}"))
@@ -278,17 +279,49 @@ def test_what_is_tried_out_and_taken_back_leaves_no_trace(data):
         state.pods.append(obj)
         pods.append(Pod(obj, templates))
         cluster.add_pod(pods[-1])
-    pod = data.draw(_pods("incoming"))
-    evaluation = Evaluation(Context(cluster), default_profile(), Pod(pod, templates).template)
+    incoming = data.draw(_pods("incoming"))
+    evaluation = Evaluation(Context(cluster), default_profile(), Pod(incoming, templates).template)
     evaluation.feasible()
     lifted = data.draw(st.lists(st.sampled_from(pods), unique_by=id))
     with cluster.tentative():
         for other in lifted:
             cluster.lift(other, cluster.nodes.row_of[other.node])
         without = oracle.State(state.nodes, [p.object for p in pods if p not in lifted], state.namespaces)
-        for node in state.nodes:
-            fits = evaluation.fits(cluster.nodes.row_of[node["metadata"]["name"]])
-            assert fits == (not oracle.verdict(pod, node, without))
+        for one in state.nodes:
+            fits = evaluation.fits(cluster.nodes.row_of[one["metadata"]["name"]])
+            assert fits == (not oracle.verdict(incoming, one, without))
         for other in lifted:
             cluster.put_back(other, cluster.nodes.row_of[other.node])
-    _compare(evaluation, cluster, pod, state)
+    _compare(evaluation, cluster, incoming, state)
+
+
+def test_label_keys_of_a_term_and_a_constraint_take_the_pods_own_values():
+    nodes = [node("a"), node("b")]
+    old, new = {"app": "web", "rev": "1"}, {"app": "web", "rev": "2"}
+    selector = {"matchLabels": {"app": "web"}}
+    term = {"topologyKey": HOSTNAME, "labelSelector": selector, "matchLabelKeys": ["rev"]}
+    anti = {"podAntiAffinity": {oracle.REQUIRED: [term]}}
+    assert _names(World(nodes, [pod("o", on="a", labels=old)]), pod("p", labels=new, affinity=anti)) == {"a", "b"}
+    assert _names(World(nodes, [pod("o", on="a", labels=new)]), pod("p", labels=new, affinity=anti)) == {"b"}
+    other = {"topologyKey": HOSTNAME, "labelSelector": selector, "mismatchLabelKeys": ["rev"]}
+    away = {"podAntiAffinity": {oracle.REQUIRED: [other]}}
+    assert _names(World(nodes, [pod("o", on="a", labels=old)]), pod("p", labels=new, affinity=away)) == {"b"}
+    constraint = {"maxSkew": 1, "topologyKey": HOSTNAME, "whenUnsatisfiable": "DoNotSchedule"}
+    constraint |= {"labelSelector": selector, "matchLabelKeys": ["rev"]}
+    spread = {"topologySpreadConstraints": [constraint]}
+    assert _names(World(nodes, [pod("o", on="a", labels=old)]), pod("p", labels=new, **spread)) == {"a", "b"}
+    assert _names(World(nodes, [pod("o", on="a", labels=new)]), pod("p", labels=new, **spread)) == {"b"}
+
+
+def test_sidecars_overhead_and_pod_level_requests_count_as_the_kubelet_counts_them():
+    sidecar = {"name": "s", "image": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}}
+    first = {"name": "f", "image": "i", "resources": {"requests": {"cpu": "2"}}}
+    world = World([node("a", cpu="3"), node("b", cpu="2")])
+    assert _names(world, pod("p", cpu="1", initContainers=[sidecar, first])) == {"a"}
+    assert _names(world, pod("p", cpu="2", overhead={"cpu": "500m"})) == {"a"}
+    assert _names(world, pod("p", cpu="1", resources={"requests": {"cpu": "2500m"}})) == {"a"}
+
+
+def _names(world, obj):
+    feasible = Evaluation(world.context, default_profile(), world.pod(obj).template).feasible()
+    return {world.cluster.nodes.names[row] for row in np.flatnonzero(feasible)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from pathlib import Path
 
 from peavine.client.rest import wait_ready
@@ -18,6 +19,8 @@ def flags() -> argparse.ArgumentParser:
 
 
 async def _main(args: argparse.Namespace) -> None:
+    # The arrays are small: threads of linear algebra would only take memory. Read when NumPy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from peavine.scheduler.config import ConfigurationError, load
     from peavine.scheduler.scheduler import run_scheduler
 

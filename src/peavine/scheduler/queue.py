@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -69,6 +69,15 @@ class SchedulingQueue:
 
     def sizes(self) -> dict[str, int]:
         return dict(self._sizes)
+
+    def refused(self) -> Counter[tuple[str, str]]:
+        """Unschedulable pods by (plugin that refused them, scheduler name)."""
+        return Counter(
+            (plugin, queued.pod.template.scheduler_name)
+            for plugin, pods in self._refused.items()
+            if plugin
+            for queued in pods.values()
+        )
 
     def get(self, key: tuple[str, str]) -> Queued | None:
         return self._all.get(key)

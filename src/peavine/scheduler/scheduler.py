@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from peavine.base.clock import REAL, Clock
+from peavine.base.clock import REAL, Clock, wait_until
 from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client, EventRecorder, InformerFactory
 from peavine.client.transport import Unreachable
@@ -90,6 +90,7 @@ class Scheduler:
         self._pods = client.resource("v1", "pods")
         self._calls = asyncio.Semaphore(CALLS_MAX)
         self._tasks: Scope | None = None
+        self._plugins_shown: set[tuple[str, str]] = set()  # in the gauge of unschedulable pods
 
     async def run(self) -> None:
         """Until cancelled. Everything needed is read from the API server first."""
@@ -119,11 +120,11 @@ class Scheduler:
                 continue
             self._set_gauges()
             self._work.clear()
-            try:
-                async with asyncio.timeout(self.queue.ready_in()):
-                    await self._work.wait()
-            except TimeoutError:
-                continue
+            seconds = self.queue.ready_in()
+            if seconds is None:
+                await self._work.wait()
+            else:
+                await wait_until(self._work.wait(), seconds, self._clock)
 
     # One pod
 
@@ -325,6 +326,7 @@ class Scheduler:
             "target": {"kind": "Node", "name": pod.node},
         }
         node = pod.node
+        metrics.BINDINGS.labels("binding").inc()
         try:
             if decision is not None:
                 await volumes.bind(self.context, self._client, decision, node)
@@ -346,6 +348,8 @@ class Scheduler:
         ) as error:
             self._not_bound(profile, queued, error, started)
             return
+        finally:
+            metrics.BINDINGS.labels("binding").dec()
         _count_attempt(profile, "scheduled", started)
         metrics.POD_ATTEMPTS.observe(queued.attempts + 1)
         waited = self._clock.monotonic() - queued.first
@@ -458,6 +462,10 @@ class Scheduler:
     def _set_gauges(self) -> None:
         for place, size in self.queue.sizes().items():
             metrics.PENDING.labels(place).set(size)
+        refused = self.queue.refused()
+        for plugin in refused.keys() | self._plugins_shown:
+            metrics.UNSCHEDULABLE.labels(*plugin).set(refused[plugin])
+        self._plugins_shown = set(refused)
         metrics.CACHE.labels("nodes").set(len(self.cluster.nodes))
         metrics.CACHE.labels("pods").set(len(self.cluster.pods))
         metrics.CACHE.labels("assumed_pods").set(len(self.intake.assumed))
