@@ -91,7 +91,8 @@ class CustomResources:
 
         def change(live: Object) -> Object | None:
             accepted, named = names.accepted_names(live, others)
-            conditions = names.with_conditions(live, [named, names.established(live, named)], now(self._clock.time()))
+            found = [named, names.established(live, named), names.approval(live)]
+            conditions = names.with_conditions(live, [c for c in found if c], now(self._clock.time()))
             status = dict(live.get("status") or {})
             before = dict(status)
             status["conditions"], status["acceptedNames"] = conditions, accepted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +46,24 @@ def accepted_names(definition: Object, others: Iterable[Object]) -> tuple[Object
     if problem:
         return accepted, condition("NamesAccepted", "False", *problem)
     return accepted, condition("NamesAccepted", "True", "NoConflicts", "no conflicts found")
+
+
+def approval(definition: Object) -> Object | None:
+    """The condition KubernetesAPIApprovalPolicyConformant, for groups of the Kubernetes project; None for others."""
+    group = definition["spec"]["group"]
+    if not group.endswith((".k8s.io", ".kubernetes.io")):
+        return None
+    name = "api-approved.kubernetes.io"
+    found = (definition["metadata"].get("annotations") or {}).get(name) or ""
+    kind = "KubernetesAPIApprovalPolicyConformant"
+    if not found:
+        words = (
+            f'protected groups must have approval annotation "{name}", see https://github.com/kubernetes/enhancements'
+        )
+        return condition(kind, "False", "MissingAnnotation", words + "/pull/1111")
+    if found.startswith("unapproved"):
+        return condition(kind, "False", "UnapprovedAnnotation", f"not approved: {json.dumps(found)}")
+    return condition(kind, "True", "ApprovedAnnotation", f"approved in {found}")
 
 
 def condition(type: str, status: str, reason: str, message: str) -> Object:

@@ -56,6 +56,12 @@ class VersionRules:
             field["jsonPath"].strip("."): _reader(field["jsonPath"]) for field in version.get("selectableFields") or []
         }
         self.UNKNOWN_FIELD_LABEL = "field label not supported: {}"
+        # The warning that every request in this version earns; "" for none.
+        self.DEPRECATION = ""
+        if version.get("deprecated"):
+            spec = definition["spec"]
+            usual = f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+            self.DEPRECATION = version.get("deprecationWarning") or usual
         if reshape:
             self.from_storage = self._from_storage
 

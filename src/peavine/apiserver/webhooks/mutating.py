@@ -40,13 +40,17 @@ class MutatingAdmissionWebhook(Plugin):
         again = bool(req.notes.get("reinvoking"))
         if again and state["left"] != _bytes(req.obj):
             state["again"].update(state["asked"])  # another plugin changed what webhooks had seen
-        for hook in hooks:
+        for place, hook in enumerate(hooks):
             if again and hook.uid not in state["again"]:
                 continue
             found = hook.match(req, self._lister, self._registry)
             if found is None or not await self._conditions.hold(hook, req, found):
                 continue
-            if await self._ask(hook, req, found):
+            changed = await self._ask(hook, req, found)
+            note = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
+            key = f"mutation.webhook.admission.k8s.io/round_{int(again)}_index_{place}"
+            req.annotations[key] = orjson.dumps(note).decode()
+            if changed:
                 # Those asked before have not seen this: they, and the plugins, are asked once more.
                 state["again"].update(state["asked"])
                 if not again:
