@@ -37,10 +37,17 @@ class Connection:
         data = json.dumps(body).encode() if body is not None else b""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
         self.writer.write(head.encode() + data)
-        answer = await self.reader.readuntil(b"\r\n\r\n")
-        length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await self.reader.readexactly(length)
-        return length
+        answer = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+        if b"content-length: " in answer:
+            length = int(answer.split(b"content-length: ")[1].split(b"\r\n")[0])
+            await self.reader.readexactly(length)
+            return length
+        total = 0
+        while size := int((await self.reader.readline()).strip(), 16):
+            total += size
+            await self.reader.readexactly(size + 2)
+        await self.reader.readexactly(2)
+        return total
 
 
 async def connect(port: int, tls: ssl.SSLContext) -> Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from peavine.apiserver.cache import resource
 from peavine.apiserver.endpoints import watching
 from peavine.store.memory import MemoryStore
 from tests.apiserver.inside import MAPS, Client, config_map, request_bytes, serving
@@ -358,5 +359,18 @@ def test_a_large_list_is_streamed_whole_and_compressed_if_wanted(tmp_path):
         packed = await api("GET", MAPS, headers={"Accept-Encoding": "gzip"})
         assert json.loads(gzip.decompress(packed.body))["items"] == plain.json["items"]
         assert len(packed.body) < 100_000
+
+    run(tmp_path, scenario)
+
+
+def test_a_watch_reaches_further_back_than_the_cache_remembers(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "RECENT_CHANGES_MAX", 5)
+
+    async def scenario(api: Client):
+        version = (await api("GET", MAPS)).json["metadata"]["resourceVersion"]
+        await fill(api, 30)
+        await api("DELETE", f"{MAPS}/m03")
+        async with api.watch(f"{MAPS}?watch=1&resourceVersion={version}") as events:
+            assert await events.names(31) == [*(f"ADDED m{i:02}" for i in range(30)), "DELETED m03"]
 
     run(tmp_path, scenario)

@@ -12,9 +12,9 @@ from peavine.apiserver.cache.watchers import Watcher, WatcherSet, field_value
 
 log = logging.getLogger(__name__)
 
-# Recent changes kept for watchers that come back: whichever limit is met first.
-RECENT_CHANGES_MAX = 10_000
-RECENT_BYTES_MAX = 32 << 20
+# Recent changes kept for watchers that come back: whichever limit is met first. Older ones are in the store's history.
+RECENT_CHANGES_MAX = 4000
+RECENT_BYTES_MAX = 8 << 20
 # Objects below which looking at each is cheaper than keeping an index.
 INDEX_FROM_OBJECTS = 64
 
@@ -146,16 +146,6 @@ class ResourceCache:
             gone = recent.popleft()
             self._recent_bytes -= len(gone.entry.rest)
             self.floor = gone.revision
-
-    def recall(self, changes: list[Change], first: int, floor: int) -> None:
-        """Older changes, of (first, floor], put before the recent ones; nothing where the floor has moved meanwhile."""
-        if self.floor != floor or len(changes) + len(self.recent) > RECENT_CHANGES_MAX:
-            return
-        size = sum(len(change.entry.rest) for change in changes)
-        if self._recent_bytes + size <= RECENT_BYTES_MAX:
-            self.recent.extendleft(reversed(changes))
-            self._recent_bytes += size
-            self.floor = first
 
     def forget_before(self, revision: int) -> None:
         """Drop recent changes up to `revision`: the store has compacted them."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from peavine.api.kind import Kind
 from peavine.apiserver.cache import Change, ResourceCache, Watcher
-from peavine.apiserver.cache.resource import RECENT_CHANGES_MAX
 from peavine.apiserver.endpoints.listing import (
     ListOptions,
     matcher,
@@ -39,6 +38,7 @@ TRIGGERS = ("metadata.name", "spec.nodeName")
 PIECE_BYTES = 64 << 10
 # How long the store's history may take to answer a watch from before this server's start.
 HISTORY_SECONDS = 5.0
+HISTORY_CHANGES_MAX = 100_000
 
 
 class StreamSink:
@@ -102,8 +102,7 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     cached = registry.resource(kind).cache
     rendering = Rendering(kind, cached, output, framing)
     first = await _prepare(registry, cached, options)
-    if first and first < cached.floor:
-        await recall(registry, cached, first)
+    past = await recall(registry, cached, first) if first and first < cached.floor else []
 
     sink = StreamSink(exchange)
     watcher = Watcher(
@@ -120,7 +119,7 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
         content_type = output.media_type + (";stream=watch" if output.media_type == PROTOBUF else "")
         exchange.start_stream(200, [("Content-Type", content_type), ("Cache-Control", "no-cache, private")])
     # From here to `watch` nothing awaits: no change falls between the initial events and the live ones.
-    initial = _initial(registry, cached, options, watcher, first)
+    initial = _initial(registry, cached, options, watcher, first, past)
     if isinstance(initial, errors.ApiError):
         sink.connection.write(rendering.event("ERROR", initial.status()))
         _finish(exchange, websocket)
@@ -169,28 +168,43 @@ async def _prepare(registry: Registry, cached: ResourceCache, options: ListOptio
     return revision
 
 
-async def recall(registry: Registry, cached: ResourceCache, first: int) -> None:
-    """Fetch older changes from the store's history, as far as it is kept: a restarted server goes on where it was."""
-    floor = cached.floor
-    feed = registry.store.watch(cached.prefix + "/", first + 1)
+async def recall(registry: Registry, cached: ResourceCache, first: int) -> list[Change] | None:
+    """Changes after `first` that the cache no longer has, from the store's history; None where that is gone too.
+
+    So a watch goes on where it was after a restart of the server, or after a long absence.
+    """
+    found: list[Change] = []
+    reached = first
+    while reached < cached.floor:
+        floor = cached.floor
+        changes = await _history(registry, cached, reached + 1, floor)
+        if changes is None:
+            return None
+        found += changes
+        reached = floor
+    return found
+
+
+async def _history(registry: Registry, cached: ResourceCache, first: int, last: int) -> list[Change] | None:
+    feed = registry.store.watch(cached.prefix + "/", first)
     changes: list[Change] = []
     try:
         async with asyncio.timeout(HISTORY_SECONDS):
             async for batch in feed:
                 for event in batch.events:
-                    if event.kv.mod_revision <= floor:
+                    if event.kv.mod_revision <= last:
                         change = registry.cache.change_of(cached, event)
-                        if change is None:
-                            return
+                        if change is None or len(changes) >= HISTORY_CHANGES_MAX:
+                            return None
                         changes.append(change)
-                if batch.revision >= floor or len(changes) > RECENT_CHANGES_MAX:
-                    break
+                if batch.revision >= last:
+                    return changes
                 await registry.store.progress()
     except (StoreError, TimeoutError):
-        return  # compacted: the watch is answered with 410
+        pass  # compacted: the watch is answered with 410
     finally:
         feed.close()
-    cached.recall(changes, first, floor)
+    return None
 
 
 def _trigger(options: ListOptions) -> tuple[str, str] | None:
@@ -212,7 +226,14 @@ class _Recorder:
     def end(self, reason: str) -> None: ...
 
 
-def _initial(registry: Registry, cached: ResourceCache, options: ListOptions, watcher: Watcher, first: int) -> Any:
+def _initial(
+    registry: Registry,
+    cached: ResourceCache,
+    options: ListOptions,
+    watcher: Watcher,
+    first: int,
+    past: list[Change] | None,
+) -> Any:
     """What the client hears before live changes: frames (made as they are sent), or the error that ends the watch."""
     rendering = watcher.renderer
     revision = registry.cache.revision
@@ -223,12 +244,12 @@ def _initial(registry: Registry, cached: ResourceCache, options: ListOptions, wa
         return _state(rendering, found, revision if options.initial_events and options.bookmarks else 0)
     if first > revision:
         return too_large_version(first, revision)
-    changes = cached.since(first)
-    if changes is None:
+    recent = cached.since(max(first, cached.floor))
+    if past is None or recent is None:
         return errors.expired(f"too old resource version: {first} ({cached.floor})")
     recorder = _Recorder()
     live, watcher.sink = watcher.sink, recorder
-    for change in changes:
+    for change in (*past, *recent):
         if watcher.namespace and change.entry.namespace != watcher.namespace:
             continue
         again = Change(change.type, change.revision, change.entry, change.old)
