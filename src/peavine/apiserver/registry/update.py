@@ -8,6 +8,7 @@ from typing import Any
 
 from peavine.apiserver.admission.request import UPDATE
 from peavine.apiserver.cache import Entry
+from peavine.apiserver.cache.entries import dumps
 from peavine.apiserver.registry.create import create
 from peavine.apiserver.registry.fields import clean_owners, only_times_differ, track
 from peavine.apiserver.registry.registry import Registry
@@ -124,9 +125,10 @@ async def _replace(
     chain = registry.chain
     try:
         if request.admit:
+            before = dumps(new)
             await chain.admit(review)
             new = review.obj or new if view is None else new
-            if not tracked:
+            if not tracked and dumps(new) != before:
                 new = track(registry, request, old, new)
         new = kind.to_storage(new)
         hub.prepare_update(new, old_hub, request.strategy)
