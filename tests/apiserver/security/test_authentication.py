@@ -193,6 +193,29 @@ def test_forged_tokens_are_refused(authenticator, issuer, pki, tmp_path, objects
         assert code(authenticator, headers=bearer(forged)) == 401, forged
 
 
+@pytest.mark.parametrize("kind", ["rsa", "P-256", "P-384", "P-521"])
+def test_tokens_are_what_any_jwt_library_verifies(tmp_path, objects, clock, kind):
+    import jwt
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    curves = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+    private = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(curves[kind])
+    plain = serialization.NoEncryption()
+    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (tmp_path / "sa.key").write_bytes(pem)
+    keys = KeyRing(tmp_path / "sa.key")
+    token = token_of(TokenIssuer(keys, objects, clock=clock))
+    jwk = TokenIssuer(keys, objects).jwks()["keys"][0]
+    options = {"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False}
+    claims = jwt.decode(token, jwt.PyJWK(jwk).key, algorithms=[jwk["alg"]], options=options)
+    assert claims["sub"] == "system:serviceaccount:team:default"
+    assert jwt.get_unverified_header(token)["kid"] == jwk["kid"]
+    made = build_authenticator(AuthenticationConfig(service_account_keys=keys), objects, clock=clock)
+    ask(made, headers=bearer(token))
+    assert code(made, headers=bearer(token[:-4] + "AAAA")) == 401
+
+
 def test_a_rotated_key_still_verifies_what_it_signed(pki, objects, tmp_path, clock, issuer):
     old = token_of(issuer)
     new = pki_module.ensure_pki(tmp_path)

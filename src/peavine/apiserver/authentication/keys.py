@@ -46,6 +46,45 @@ def algorithm_of(public: Any) -> str:
     raise ValueError("unknown type of service account key: want RSA or ECDSA on P-256, P-384 or P-521")
 
 
+def sign(private: Any, algorithm: str, data: bytes) -> bytes:
+    """A JWS signature (RFC 7518, section 3): PKCS#1 v1.5 for RSA; r and s side by side for ECDSA."""
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    if algorithm == "RS256":
+        return private.sign(data, padding.PKCS1v15(), _hash(algorithm))
+    size = (private.curve.key_size + 7) // 8
+    r, s = decode_dss_signature(private.sign(data, ec.ECDSA(_hash(algorithm))))
+    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+
+
+def verifies(key: VerificationKey, signature: bytes, data: bytes) -> bool:
+    """Whether the key's own algorithm, and no other, finds the signature good."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    try:
+        if key.algorithm == "RS256":
+            key.public.verify(signature, data, padding.PKCS1v15(), _hash(key.algorithm))
+            return True
+        size = (key.public.curve.key_size + 7) // 8
+        if len(signature) != 2 * size:
+            return False
+        r, s = (int.from_bytes(part, "big") for part in (signature[:size], signature[size:]))
+        key.public.verify(encode_dss_signature(r, s), data, ec.ECDSA(_hash(key.algorithm)))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _hash(algorithm: str) -> Any:
+    from cryptography.hazmat.primitives import hashes
+
+    known: dict[str, Any] = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}
+    return known[algorithm[2:]]()
+
+
 def verification_key(public: Any) -> VerificationKey:
     from cryptography.hazmat.primitives import serialization
 
