@@ -13,7 +13,7 @@ from peavine.cli.flags import GLOBAL, parse
 
 # Command -> module below peavine.cli.commands. Imported only when named.
 COMMANDS = {
-    "describe": "describe",
+    "describe": "describe", "explain": "explain", "events": "events", "edit": "edit", "diff": "diff",
     "get": "get", "apply": "apply", "create": "create", "delete": "delete", "logs": "logs", "exec": "exec",
     "scale": "scale", "rollout": "rollout", "label": "label", "annotate": "annotate", "wait": "wait",
     "api-resources": "api_resources", "api-versions": "api_versions", "config": "config", "version": "version",

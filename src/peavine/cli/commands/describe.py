@@ -16,15 +16,19 @@ FLAGS = (
     integer("chunk-size", default=500, help="Return large lists in chunks rather than all at once."),
 )  # fmt: skip
 
+_PREFIX = "name prefix"  # where a target came from that was only named by its beginning
+
 
 async def run(session: Session, flags: Parsed) -> int:
     found, errors = await _targets(session, flags)
     first = True
     for target in found:
-        if not first:
-            session.out.write("\n\n")
+        said = await describe(session, target, flags["show-events"])
+        if target.source == _PREFIX:
+            session.out.write(said + "\n")
+            continue
+        session.out.write(said if first else "\n\n" + said)
         first = False
-        session.out.write(await describe(session, target, flags["show-events"]))
     for error in errors:
         session.warn(shown_api_error(error))
     if not found and not errors:
@@ -62,7 +66,9 @@ async def _targets(session: Session, flags: Parsed) -> tuple[list[Target], list[
                         raise
                     every = (await session.get(gvr.path(namespace))).get("items") or []
                     close = [item for item in every if item["metadata"]["name"].startswith(name)]
-                    items += close
+                    for item in close:
+                        item.update(apiVersion=query.mapping.api_version, kind=query.mapping.kind)
+                        found.append(Target(query.mapping, namespace, item["metadata"]["name"], item, _PREFIX))
                     if not close:
                         errors.append(error)
         for item in items:

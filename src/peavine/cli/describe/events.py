@@ -29,7 +29,7 @@ def describe_events(text: Text, events: list[Object]) -> None:
     if not events:
         text.line(0, "Events:\t<none>")
         return
-    text.line(0, "Events:\t")
+    text.line(0, "Events:")
     text.line(0, "  Type\tReason\tAge\tFrom\tMessage")
     text.line(0, "  ----\t------\t----\t----\t-------")
     for event in events:

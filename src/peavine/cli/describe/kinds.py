@@ -140,7 +140,8 @@ async def _node(session: Session, obj: Object) -> Text:
     labels(text, 0, "Labels", meta.get("labels"))
     annotation_lines(text, 0, "Annotations", meta.get("annotations"))
     text.field(0, "CreationTimestamp", when(meta.get("creationTimestamp")))
-    taints = [f"{t['key']}{'=' + t['value'] if t.get('value') else ''}:{t['effect']}" for t in spec.get("taints") or ()]
+    ordered = sorted(spec.get("taints") or (), key=lambda t: (t["effect"], t["key"]))
+    taints = [f"{t['key']}{'=' + t['value'] if t.get('value') else ''}:{t['effect']}" for t in ordered]
     for at, taint in enumerate(taints or ["<none>"]):
         text.line(0, f"Taints:\t{taint}" if at == 0 else f"\t{taint}")
     text.field(0, "Unschedulable", str(spec.get("unschedulable", False)).lower())

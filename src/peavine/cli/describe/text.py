@@ -48,7 +48,7 @@ def align(rows: list[list[str]], padding: int = _PADDING) -> str:
             while end < len(rows) and len(rows[end]) - 1 > column:
                 end += 1
             longest = max(len(rows[i][column]) for i in range(at, end))
-            width = longest + padding if longest else 0
+            width = longest + padding
             for i in range(at, end):
                 widths[i][column] = width
             at = end
