@@ -38,6 +38,8 @@ def test_requests_go_to_the_registered_server_with_the_users_name(tmp_path):
         if exchange.info.path == "/apis/metrics.example.com/v1":
             doc = {"kind": "APIResourceList", "groupVersion": "metrics.example.com/v1", "resources": RESOURCES}
             return Response(200, json.dumps(doc).encode())
+        if exchange.info.query.get("redirect"):
+            return Response(302, b"", "", [("Location", "https://elsewhere.example.com/")])
         body = await exchange.read_body(1000)
         return Response(418, b'{"said":"%b"}' % body)
 
@@ -81,6 +83,10 @@ def test_requests_go_to_the_registered_server_with_the_users_name(tmp_path):
             assert "system:masters" in [v for k, v in headers if k == "x-remote-group"]
             assert not [v for k, v in headers if k == "authorization"]
             assert seen[-1].info.query_string == "a=b"
+
+            redirected = await api("GET", "/apis/metrics.example.com/v1/x?redirect=1")
+            assert redirected.status == 502 and "location" not in redirected.headers  # CVE-2022-3172
+            assert "attempted to redirect this request" in redirected.json["message"]
 
             other.stop_listening()
             await other.drain(0.1)

@@ -331,7 +331,7 @@ class Aggregator:
             raise dial_failure(location.host, location.port, error) from None
         dropped = [name for name, _ in info.raw_headers if name.startswith("x-remote-")]
         head = request_head(exchange, target, location.server_name, headers, dropped)
-        await pass_on(exchange, upstream, head)
+        await pass_on(exchange, upstream, head, redirects=False)
         return None
 
 

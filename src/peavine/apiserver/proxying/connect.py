@@ -254,4 +254,5 @@ async def _go(
             failure.message = failure.message.replace("error trying to reach service", "error dialing backend")
         raise failure from None
     target = path + ("?" + query if query else "")
-    await pass_on(exchange, upstream, request_head(exchange, target, location.authority, extra or ()), prefix)
+    head = request_head(exchange, target, location.authority, extra or ())
+    await pass_on(exchange, upstream, head, prefix, redirects=not stream)

@@ -211,8 +211,13 @@ def request_head(
     return (text + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
-async def pass_on(exchange: Exchange, upstream: Upstream, head: bytes, rewrite_location: str = "") -> None:
-    """Send the request, stream its answer back. What fails before the answer began is raised as ApiError."""
+async def pass_on(
+    exchange: Exchange, upstream: Upstream, head: bytes, rewrite_location: str = "", *, redirects: bool = True
+) -> None:
+    """Send the request, stream its answer back. What fails before the answer began is raised as ApiError.
+
+    `redirects` False: a backend that must not send the client elsewhere (it would take its credentials along).
+    """
     info = exchange.info
     chunked = "transfer-encoding" in info.headers
     try:
@@ -223,6 +228,9 @@ async def pass_on(exchange: Exchange, upstream: Upstream, head: bytes, rewrite_l
                 await upstream.head()
             except ConnectionError as error:
                 raise errors.ApiError(502, "", f"error trying to reach service: {error}") from None
+            if not redirects and 300 <= upstream.status < 400 and upstream.status != 304:
+                words = "the backend attempted to redirect this request, which is not permitted"
+                raise errors.ApiError(502, "", words)
             await _answer(exchange, upstream, rewrite_location)
     except* ConnectionError as group:
         raise group.exceptions[0] from None
