@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httptools
 
 BUFFERED_BYTES_MAX = 1 << 20
-IDLE_CONNECTIONS_MAX = 8
+# A handshake costs more than all else in a request: what a burst has opened is kept for the next.
+IDLE_CONNECTIONS_MAX = 100
 CONNECT_SECONDS_MAX = 10.0
 
 

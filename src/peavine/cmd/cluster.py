@@ -39,6 +39,8 @@ class Cluster:
     backend: str = "host-gw"
     simulated_nodes: int = 1
     api_only: bool = False
+    ingress: bool = False
+    load_balancer_pool: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -221,6 +223,7 @@ def processes(cluster: Cluster) -> list[Process]:
             f"--service-ip={cluster.dns_service_ip}",
             "--healthz-bind-address=127.0.0.1:10254",
         ),
+        *([configured("ingress", *_ingress(cluster))] if cluster.ingress else []),
     ]
 
 
@@ -244,3 +247,15 @@ def _metrics(cluster: Cluster) -> list[str]:
         f"--metrics-tls-private-key-file={pki / 'metrics-server.key'}",
         f"--requestheader-client-ca-file={pki / 'front-proxy-ca.crt'}",
     ]
+
+
+def _ingress(cluster: Cluster) -> list[str]:
+    flags = [
+        f"--hostname-override={cluster.node_name}",
+        f"--publish-address={cluster.node_ip}",
+        f"--run-dir={cluster.run_dir / 'ingress'}",
+        "--healthz-bind-address=127.0.0.1:10253",
+    ]
+    if cluster.load_balancer_pool:
+        return [*flags, f"--load-balancer-pool={cluster.load_balancer_pool}"]
+    return [*flags, "--load-balancer-node-addresses"]

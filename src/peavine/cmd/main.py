@@ -19,6 +19,7 @@ COMMANDS = {
     "proxy": "proxy",
     "network": "network",
     "dns": "dns",
+    "ingress": "ingress",
     "images": "images",
     "certs": "certs",
     "kubectl": "kubectl",

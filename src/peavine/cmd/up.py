@@ -55,6 +55,8 @@ def flags() -> argparse.ArgumentParser:
         "--proxy-mode", choices=("nftables", "iptables", "ipvs", "userspace"), default="nftables", help="of Services"
     )
     options.add_argument("--backend", choices=("host-gw", "vxlan", "none"), default="host-gw", help="pod network")
+    options.add_argument("--ingress", action="store_true", help="run the ingress controller too (needs haproxy)")
+    options.add_argument("--load-balancer-pool", default="", help="addresses for Services of type LoadBalancer")
     options.add_argument("--foreground", action="store_true", help="supervise in this process until interrupted")
     options.add_argument("--timeout", type=float, default=READY_SECONDS_MAX, help="seconds to wait for the node")
     return options
@@ -102,6 +104,8 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         return existing, False
     notes: list[str] = []
     runtime = _runtime(args, notes)
+    if args.ingress and shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+        raise ValueError("--ingress: haproxy is not installed")
     if args.nodes > 1 and runtime == "containerd" and not args.api_only:
         raise ValueError("--nodes above 1 needs --runtime simulated: several containerd nodes are NotImplemented")
     networks = machine_networks()
@@ -123,6 +127,8 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         backend=args.backend,
         simulated_nodes=args.nodes,
         api_only=args.api_only,
+        ingress=args.ingress,
+        load_balancer_pool=args.load_balancer_pool,
         notes=notes,
     )
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
