@@ -1,6 +1,7 @@
 import asyncio
 
 from peavine.controllers.persistent_volume.matching import best_match
+from peavine.controllers.persistent_volume.provision import volume_for
 from tests.controllers.conftest import cluster, eventually
 
 CLASS = {
@@ -100,3 +101,28 @@ def test_a_claim_of_the_local_class_gets_a_directory_on_the_node_of_its_pod_and_
 async def _deleted(volumes):
     found = (await volumes.list())["items"]
     return not found or found[0]["metadata"].get("deletionTimestamp")
+
+
+def test_the_directory_of_a_released_local_volume_is_removed_by_a_pod_on_its_node_before_the_volume_goes():
+    async def main():
+        async with cluster("persistentvolume-binder-controller") as (client, nodes):
+            nodes.outcome = lambda pod: "Succeeded"
+            volumes, pods = client.resource("v1", "persistentvolumes"), client.resource("v1", "pods")
+            labels = {"kubernetes.io/hostname": "n1"}
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}}
+            node["status"] = {"nodeInfo": {"containerRuntimeVersion": "containerd://1.7"}}
+            await client.resource("v1", "nodes").create(node)
+            meta = {"name": "c", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+            gone = {"metadata": meta, "spec": claim()["spec"]}
+            made = volume_for(gone, {**CLASS, "reclaimPolicy": "Delete"}, node, "/volumes")
+            await volumes.create(made)
+            seen = []
+
+            async def deleted():
+                seen.extend(p["spec"]["containers"][0]["command"] for p in (await pods.list("kube-system"))["items"])
+                return await _deleted(volumes)
+
+            await eventually(deleted)
+            assert seen and seen[0] == ["rm", "-rf", "/volumes/pvc-u_default_c"]
+
+    asyncio.run(main())

@@ -15,12 +15,18 @@ from peavine.controllers.controller import Context, Controller, Object
 from peavine.controllers.persistent_volume.matching import SELECTED_NODE, best_match, is_bound_to, suits
 from peavine.controllers.persistent_volume.provision import (
     DEFAULT_ROOT,
+    HELPER_IMAGE,
+    HELPER_NAMESPACE,
+    HELPER_SECONDS_MAX,
     PROVISIONED_BY,
     PROVISIONER,
     claim_reference,
+    node_of,
+    removing_pod,
     volume_for,
 )
 from peavine.machinery.errors import ApiError
+from peavine.machinery.meta import parse_time
 
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
@@ -28,6 +34,7 @@ STORAGE_PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 OLD_STORAGE_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 RESYNC_SECONDS = 15.0
+HELPER_POLL_SECONDS = 1.0
 
 
 class PersistentVolumeBinder(Controller):
@@ -44,6 +51,7 @@ class PersistentVolumeBinder(Controller):
         self.claim_resource = self.client.resource("v1", "persistentvolumeclaims")
         self.volume_resource = self.client.resource("v1", "persistentvolumes")
         self.root = str(context.options.get("local_path_root") or DEFAULT_ROOT)
+        self.helper_image = str(context.options.get("local_path_helper_image") or HELPER_IMAGE)
 
     def _of_claim(self, claim: Object) -> list[Any]:
         keys: list[Any] = [("claim", *key_of(claim))]
@@ -279,7 +287,8 @@ class PersistentVolumeBinder(Controller):
         return None
 
     async def _released(self, volume: Object) -> float | None:
-        volume = await self._volume_phase(volume, "Released")
+        if (volume.get("status") or {}).get("phase") != "Failed":
+            volume = await self._volume_phase(volume, "Released")
         policy = volume["spec"].get("persistentVolumeReclaimPolicy")
         if policy != "Delete" or volume["metadata"].get("deletionTimestamp"):
             return None
@@ -291,7 +300,38 @@ class PersistentVolumeBinder(Controller):
             await self._volume_phase(volume, "Failed", message)
             self._tell(volume, "Warning", "VolumeFailedDelete", message)
             return None
-        await self.volume_resource.delete(volume["metadata"]["name"], uid=volume["metadata"]["uid"])
+        return await self._remove_directory(volume)
+
+    async def _remove_directory(self, volume: Object) -> float | None:
+        """A pod on the node removes it; then the volume goes. A node that is gone took the directory along."""
+        if (volume.get("status") or {}).get("phase") == "Failed":
+            return None
+        node = node_of(volume, self.nodes.list())
+        if node is None or _simulated(node):
+            await self.volume_resource.delete(volume["metadata"]["name"], uid=volume["metadata"]["uid"])
+            return None
+        pods = self.client.resource("v1", "pods")
+        wanted = removing_pod(volume, node, self.helper_image)
+        name = wanted["metadata"]["name"]
+        try:
+            pod = await pods.get(name, HELPER_NAMESPACE)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            await pods.create(wanted)
+            return HELPER_POLL_SECONDS
+        phase = (pod.get("status") or {}).get("phase")
+        born = parse_time(pod["metadata"]["creationTimestamp"])
+        late = self.clock.time() > born + HELPER_SECONDS_MAX
+        if phase not in ("Succeeded", "Failed") and not late:
+            return HELPER_POLL_SECONDS
+        if phase == "Succeeded":
+            await self.volume_resource.delete(volume["metadata"]["name"], uid=volume["metadata"]["uid"])
+        else:
+            message = f"the directory of the volume could not be removed: pod {HELPER_NAMESPACE}/{name} did not succeed"
+            self._tell(volume, "Warning", "VolumeFailedDelete", message)
+            await self._volume_phase(volume, "Failed", message)
+        await pods.delete(name, HELPER_NAMESPACE, grace_period_seconds=0)
         return None
 
     async def _volume_phase(self, volume: Object, phase: str, message: str = "") -> Object:
@@ -310,6 +350,12 @@ class PersistentVolumeBinder(Controller):
     def _tell(self, obj: Object, type: str, reason: str, message: str) -> None:
         kind = "PersistentVolumeClaim" if obj["metadata"].get("namespace") else "PersistentVolume"
         self.recorder.event(_typed(obj, kind), type, reason, message)
+
+
+def _simulated(node: Object) -> bool:
+    """Nodes of the simulated runtime have no directories."""
+    runtime = ((node.get("status") or {}).get("nodeInfo") or {}).get("containerRuntimeVersion") or ""
+    return not runtime or runtime.startswith("simulated")
 
 
 def _typed(obj: Object, kind: str) -> Object:
