@@ -113,6 +113,14 @@ def test_1_2_29_old_versions_of_tls_are_refused(server):
         code(server, "/livez", context)
 
 
+def test_1_2_29_weak_suites_are_refused(server):
+    context = ssl.create_default_context(cafile=server.client_files()[0])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA:AES256-SHA:ECDHE-ECDSA-AES128-SHA")
+    with pytest.raises((urllib.error.URLError, ssl.SSLError, OSError)):
+        code(server, "/livez", context)
+
+
 def test_1_2_30_tokens_end_when_they_say(server):
     body = json.dumps({"spec": {"expirationSeconds": 3607}}).encode()
     account = {"metadata": {"name": "robot"}}
