@@ -84,8 +84,8 @@ def widget(name, api_version="example.com/v1", **spec):
 
 
 @contextlib.asynccontextmanager
-async def serving(*args):
-    async with inside.serving(*args) as client:
+async def serving(*args, **settings):
+    async with inside.serving(*args, **settings) as client:
         await started(client)
         yield client
 
