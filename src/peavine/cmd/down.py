@@ -75,9 +75,15 @@ def _unmount_below(directory: Path) -> None:
 
 
 def _stop_workloads(cluster: Cluster, *, purge: bool) -> None:
+    from peavine.cmd.kubelet import cgroup_root
     from peavine.kubelet import containerd
+    from peavine.linux import cgroups
 
-    asyncio.run(containerd.purge(cluster.data_dir) if purge else containerd.stop_workloads(cluster.data_dir))
+    root = cgroup_root(cluster.data_dir)
+    stop = containerd.purge if purge else containerd.stop_workloads
+    asyncio.run(stop(cluster.data_dir, cgroup_root=root))
+    # The parent is shared by all clusters of the machine: the last one takes it along.
+    cgroups.remove_if_empty(root.rpartition("/")[0])
     cni = [f"--cni-conf-dir={cluster.directory / 'cni/net.d'}", f"--state-dir={cluster.directory / 'cni/state'}"]
     for command in (["proxy", "--cleanup"], ["network", "--cleanup", *cni]):
         subprocess.run([sys.executable, "-m", "peavine.cmd.main", *command], check=True)

@@ -253,3 +253,10 @@ async def remove_tree(group: str) -> bool:
         # A killed process leaves its group a moment later, and no event tells of it in version 1.
         await asyncio.sleep(0.05)
     return False
+
+
+def remove_if_empty(group: str) -> None:
+    """Remove a group that nobody uses any more; one with processes or children stays."""
+    for base in controllers().values():
+        with contextlib.suppress(OSError):
+            (base / group.lstrip("/")).rmdir()
