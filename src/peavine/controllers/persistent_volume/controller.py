@@ -307,6 +307,8 @@ class PersistentVolumeBinder(Controller):
         if (volume.get("status") or {}).get("phase") == "Failed":
             return None
         node = node_of(volume, self.nodes.list())
+        if node is None:  # the cache may be behind: only the server knows that a node is gone
+            node = node_of(volume, (await self.client.resource("v1", "nodes").list())["items"])
         if node is None or _simulated(node):
             await self.volume_resource.delete(volume["metadata"]["name"], uid=volume["metadata"]["uid"])
             return None
