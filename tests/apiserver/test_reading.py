@@ -374,3 +374,17 @@ def test_a_watch_reaches_further_back_than_the_cache_remembers(tmp_path, monkeyp
             assert await events.names(31) == [*(f"ADDED m{i:02}" for i in range(30)), "DELETED m03"]
 
     run(tmp_path, scenario)
+
+
+def test_a_watch_in_protobuf_sends_length_prefixed_events(tmp_path):
+    async def scenario(api: Client):
+        await fill(api, 1)
+        accept = {"Accept": "application/vnd.kubernetes.protobuf;stream=watch"}
+        async with api.watch(f"{MAPS}?watch=1", accept) as events:
+            assert events.headers["content-type"] == "application/vnd.kubernetes.protobuf;stream=watch"
+            size = int((await events.reader.readline()).strip(), 16)
+            frame = await events.reader.readexactly(size)
+            assert int.from_bytes(frame[:4], "big") == size - 4
+            assert b"ADDED" in frame and b"k8s\0" in frame and b"m00" in frame
+
+    run(tmp_path, scenario)
