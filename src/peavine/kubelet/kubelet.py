@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peavine.api.core.podstate import unix_time
 from peavine.base.clock import REAL, Clock
@@ -39,6 +39,9 @@ from peavine.kubelet.volumes.simulated import SimulatedVolumes
 from peavine.kubelet.volumes.source import VolumeHost
 from peavine.machinery.errors import ApiError
 from peavine.machinery.quantity import parse_quantity
+
+if TYPE_CHECKING:
+    from peavine.kubelet.plugins.devices import Devices
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -122,6 +125,7 @@ class Kubelet:
         # (namespace, name) -> the mirror pod of a static pod
         self.mirrors: dict[tuple[str, str], Object] = {}
         self.static: StaticPods | None = None
+        self.devices: Devices | None = None
         # Container id -> bytes of its writable layer, as the runtime said last.
         self.writable_layers: dict[str, int] = {}
         self.sandbox_image = ""
@@ -175,13 +179,29 @@ class Kubelet:
         from peavine.kubelet.containerd import PAUSE_IMAGE
         from peavine.kubelet.images.collector import ImageCollector
         from peavine.kubelet.node.eviction import Evictor
+        from peavine.kubelet.plugins.devices import Devices
+        from peavine.kubelet.plugins.registry import PluginRegistry
 
         self.sandbox_image = PAUSE_IMAGE
         tasks.start(Evictor(self).run(), name="eviction")
         tasks.start(ImageCollector(self).run(), name="image collection")
+        self.devices = Devices(self)
+        tasks.start(self.devices.run(), name="device plugins")
+        tasks.start(PluginRegistry(self.paths.plugins_registry, self._plugin_kinds()).run(), name="plugins")
         if self.options.static_pod_path:
             self.static = StaticPods(self, self.options.static_pod_path)
             tasks.start(self.static.run(), name="static pods")
+
+    def _plugin_kinds(self) -> dict[str, tuple[Any, Any]]:
+        from peavine.kubelet.plugins.csi import CsiDrivers, CsiSource
+
+        drivers, devices = CsiDrivers(self), self.devices
+        assert isinstance(self.volumes, VolumeManager) and devices is not None
+        self.volumes.add_source("csi", CsiSource(self, drivers))
+        return {
+            "CSIPlugin": (drivers.register, drivers.unregister),
+            "DevicePlugin": (devices.register, devices.unregister),
+        }
 
     # ---- pods of the API
     def _ours(self, pod: Object) -> bool:
@@ -247,6 +267,8 @@ class Kubelet:
     def release(self, worker: PodWorker) -> None:
         """Its containers have ended: what it had reserved is free."""
         self.objects.unregister(worker.uid)
+        if self.devices is not None:
+            self.devices.release(worker.uid)
 
     def status_written(self, worker: PodWorker, pod: Object) -> None:
         """Room for those who wait for a status to be known."""
@@ -476,7 +498,10 @@ class Kubelet:
         return await for_pod(pod, image, self.objects.lookup, self.options)
 
     async def allocate_devices(self, worker: PodWorker, container: Object) -> Allocation:
-        return Allocation()
+        allocation = Allocation()
+        if self.devices is not None:
+            await self.devices.allocate(worker, container, allocation)
+        return allocation
 
     async def _lookup(self, kind: str, namespace: str, name: str) -> Object:
         return await self.objects.lookup(kind, namespace, name)

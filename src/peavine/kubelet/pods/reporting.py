@@ -122,7 +122,7 @@ class Reporter:
             if error.code in (404, 409):
                 return False
             raise
-        if answer["metadata"].get("uid") == meta["uid"] and _version(answer) >= _version(self._known):
+        if answer["metadata"].get("uid") == meta["uid"] and _version(answer) > _version(self._known):
             answer["metadata"].pop("managedFields", None)
             self._known = answer
         kubelet.status_written(self._worker, answer)

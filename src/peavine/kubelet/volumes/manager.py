@@ -12,6 +12,7 @@ from typing import Any
 from peavine.kubelet.cri.runtime import PROPAGATION
 from peavine.kubelet.pods.environment import ConfigError, expand
 from peavine.kubelet.volumes.local import EmptyDir, HostPath, Image, Local
+from peavine.kubelet.volumes.network import Iscsi, Nfs
 from peavine.kubelet.volumes.objects import ConfigMap, DownwardApi, Projected, Secret
 from peavine.kubelet.volumes.source import Ready, Source, VolumeError, VolumeHost
 from peavine.linux import mounts
@@ -47,6 +48,8 @@ class VolumeManager:
             "projected": Projected(),
             "local": Local(),
             "image": Image(),
+            "nfs": Nfs(),
+            "iscsi": Iscsi(),
         }
 
     def add_source(self, field: str, source: Source) -> None:
@@ -120,8 +123,8 @@ class VolumeManager:
                     try:
                         if source is not None:
                             await source.tear_down(self.host, where)
-                        if mounts.is_mounted(where):
-                            mounts.unmount(where, lazy=True)
+                        if mounts.unmount_below(where):
+                            return False
                         shutil.rmtree(where, ignore_errors=True)
                     except (OSError, VolumeError) as error:
                         log.warning("volume %s is not taken down: %s", where, error)

@@ -1,0 +1,196 @@
+"""CSI drivers, device plugins and registries: what third parties bring to a node."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from peavine.kubelet.images import archive, builtin
+from tests.kubelet import drivers
+from tests.kubelet.node import NODE, TestNode
+from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
+
+pytestmark = pytest.mark.root
+
+
+@contextmanager
+def driver(node: TestNode, kind: str) -> Iterator[Path]:
+    where = node.directory / kind
+    where.mkdir()
+    command = [sys.executable, "-m", "tests.kubelet.drivers", kind, str(node.directory / "kubelet"), str(where)]
+    process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2])
+    try:
+        yield where
+    finally:
+        process.kill()
+        process.wait()
+        for socket in ("plugins_registry/test-reg.sock", "device-plugins/gadget.sock"):
+            (node.directory / "kubelet" / socket).unlink(missing_ok=True)
+
+
+def calls(where: Path) -> list[tuple[str, dict]]:
+    file = where / "calls"
+    return [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_csi_volumes_are_staged_published_and_taken_back(node: TestNode) -> None:
+    with driver(node, "csi") as where:
+        node.until(lambda: (where / "registered").exists(), bool, "the driver is registered")
+        csinode = node.run(node.client.resource("storage.k8s.io/v1", "csinodes").get(NODE))
+        assert csinode["spec"]["drivers"] == [
+            {"name": drivers.DRIVER, "nodeID": "the-node", "topologyKeys": ["test.peavine.io/zone"]}
+        ]
+        described = {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "CSIDriver",
+            "metadata": {"name": drivers.DRIVER},
+            "spec": {
+                "attachRequired": True,
+                "podInfoOnMount": True,
+                "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+            },
+        }
+        node.run(node.client.resource("storage.k8s.io/v1", "csidrivers").create(described))
+        csi = {"driver": drivers.DRIVER, "volumeHandle": "disk-1", "fsType": "ext4"}
+        node.create({"kind": "PersistentVolume", "metadata": {"name": "csi1"}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "x", "csi": csi,
+            "claimRef": {"namespace": "default", "name": "csi-claim"},
+        }})  # fmt: skip
+        node.create({"kind": "PersistentVolumeClaim", "metadata": {"name": "csi-claim"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "x", "volumeName": "csi1",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }})  # fmt: skip
+        claims = node.client.resource("v1", "persistentvolumeclaims")
+        node.run(claims.patch("csi-claim", {"status": {"phase": "Bound"}}, "default", subresource="status"))
+        volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "csi-claim"}}]
+        container = {**sh("echo kept > /v/f; sleep 1000"), "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+        node.create(node.pod("stored", container, volumes=volumes))
+        node.wait_event("stored", "FailedMount", "attach")
+        digest = hashlib.sha256(f"disk-1{drivers.DRIVER}{NODE}".encode()).hexdigest()
+        attachments = node.client.resource("storage.k8s.io/v1", "volumeattachments")
+        attachment = {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "VolumeAttachment",
+            "metadata": {"name": f"csi-{digest}"},
+            "spec": {"attacher": drivers.DRIVER, "nodeName": NODE, "source": {"persistentVolumeName": "csi1"}},
+        }
+        node.run(attachments.create(attachment))
+        status = {"status": {"attached": True, "attachmentMetadata": {"device": "sdb"}}}
+        node.run(attachments.patch(f"csi-{digest}", status, subresource="status"))
+        node.wait("stored", lambda p: condition(p, "Ready").get("status") == "True")
+        assert [call for call, _ in calls(where)] == ["stage", "publish"]
+        published = calls(where)[1][1]
+        assert published["publish_context"] == {"device": "sdb"}
+        assert published["volume_context"]["csi.storage.k8s.io/pod.name"] == "stored"
+        node.until(lambda: (where / "disk-1" / "f").exists(), bool, "the file")
+        node.kill_kubelet()
+        node.start_kubelet()
+        node.delete("stored")
+        assert [call for call, _ in calls(where)][2:] == ["unpublish", "unstage"]
+        inline = [{"name": "v", "csi": {"driver": drivers.DRIVER, "volumeAttributes": {"size": "small"}}}]
+        node.start_pod(node.pod("inline", {**FOREVER, "volumeMounts": container["volumeMounts"]}, volumes=inline))
+        call, request = calls(where)[-1]
+        assert call == "publish" and request["volume_context"]["csi.storage.k8s.io/ephemeral"] == "true"
+        assert request["volume_context"]["size"] == "small"
+        node.delete("inline")
+        assert calls(where)[-1][0] == "unpublish"
+
+
+def test_device_plugins_offer_resources_that_containers_get(node: TestNode) -> None:
+    kubelet_socket = node.directory / "kubelet" / "device-plugins" / "kubelet.sock"
+    node.until(kubelet_socket.exists, bool, "the registration socket")
+    with driver(node, "device"):
+        nodes = node.client.resource("v1", "nodes")
+        found = node.until(
+            lambda: node.run(nodes.get(NODE)), lambda n: drivers.RESOURCE in n["status"]["capacity"], "the resource"
+        )
+        assert found["status"]["capacity"][drivers.RESOURCE] == "3"
+        assert found["status"]["allocatable"][drivers.RESOURCE] == "2"
+        one = {"limits": {drivers.RESOURCE: "1"}, "requests": {drivers.RESOURCE: "1"}}
+        pod = node.start_pod(node.pod("gadgeteer", {**FOREVER, "resources": one}))
+        assert node.exec(pod, "sh", "-c", "echo $GADGETS; cat /gadget; ls /dev/gadget").split() == [
+            "one",
+            "mounted/dev/gadget",
+        ]
+        other = node.start_pod(node.pod("gadgeteer2", {**FOREVER, "resources": one}))
+        assert node.exec(other, "sh", "-c", "echo $GADGETS").strip() == "two"
+        refused = node.finish_pod(node.pod("gadgeteer3", {**FOREVER, "resources": one}))
+        assert refused["status"]["reason"] == f"OutOf{drivers.RESOURCE}"
+        for name in ("gadgeteer", "gadgeteer2", "gadgeteer3"):
+            node.delete(name, 0)
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """One image, for whoever knows the password."""
+
+    blobs: dict[str, tuple[bytes, str]] = {}
+    pulls = 0
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        wanted = "Basic " + base64.b64encode(b"user:secret").decode()
+        if self.path.startswith("/v2/private/") and self.headers.get("Authorization") != wanted:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="test"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        name = self.path.rsplit("/", 1)[1]
+        content, media = self.blobs.get(name, (b"", ""))
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
+        if media:
+            self.send_header("Content-Type", media)
+            self.send_header("Docker-Content-Digest", archive.digest(content))
+        self.end_headers()
+        if self.command == "GET":
+            type(self).pulls += 1
+            self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        return None
+
+
+def test_images_are_pulled_with_the_pods_secrets(node: TestNode) -> None:
+    manifest, config, layer = archive.blobs(builtin.busybox())
+    Registry.blobs = {
+        "1": (manifest, "application/vnd.oci.image.manifest.v1+json"),
+        archive.digest(manifest): (manifest, "application/vnd.oci.image.manifest.v1+json"),
+        archive.digest(config): (config, "application/vnd.oci.image.config.v1+json"),
+        archive.digest(layer): (layer, "application/vnd.oci.image.layer.v1.tar"),
+    }
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{server.server_port}"
+    try:
+        node.create(node.pod("unauthorized", {**FOREVER, "image": f"{host}/private/app:1"}))
+        pod = node.wait("unauthorized", lambda p: "ErrImagePull" in json.dumps(state(p)["state"]))
+        assert "401" in state(pod)["state"]["waiting"]["message"]
+        auth = {"auths": {host: {"auth": base64.b64encode(b"user:secret").decode()}}}
+        node.create({"kind": "Secret", "metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
+                     "stringData": {".dockerconfigjson": json.dumps(auth)}})  # fmt: skip
+        pod = node.pod("authorized", {**FOREVER, "image": f"{host}/private/app:1"}, imagePullSecrets=[{"name": "pull"}])
+        pod = node.start_pod(pod)
+        assert state(pod)["imageID"].startswith(f"{host}/private/app@sha256:")
+        assert "Successfully pulled image" in node.wait_event("authorized", "Pulled")
+        before = Registry.pulls
+        node.start_pod(
+            node.pod("present", {**FOREVER, "image": f"{host}/private/app:1", "imagePullPolicy": "IfNotPresent"})
+        )
+        assert Registry.pulls == before
+        for name in ("unauthorized", "authorized", "present"):
+            node.delete(name, 0)
+    finally:
+        server.shutdown()
