@@ -5,8 +5,7 @@ import contextlib
 
 import pytest
 
-from peavine.apiserver.customresources import CustomResources
-from tests.apiserver import inside
+from tests.apiserver.inside import serving
 
 GROUP = "/apis/example.com/v1"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -81,20 +80,6 @@ def definition(*versions, plural="widgets", kind="Widget", **names):
 
 def widget(name, api_version="example.com/v1", **spec):
     return {"apiVersion": api_version, "kind": "Widget", "metadata": {"name": name}, "spec": spec}
-
-
-@contextlib.asynccontextmanager
-async def serving(*args, **settings):
-    async with inside.serving(*args, **settings) as client:
-        await started(client)
-        yield client
-
-
-async def started(client):
-    """Custom resources are on; a server that does not start them itself is helped."""
-    if not hasattr(client.server, "custom_resources"):
-        server = client.server
-        await CustomResources(server.registry, server.lister, server.writer).start(server.tasks)
 
 
 WIDGETS = f"{GROUP}/namespaces/default/widgets"

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.apiserver.customresources.test_custom_resources import definition, serving, widget
+from tests.apiserver.customresources.test_custom_resources import definition, widget
+from tests.apiserver.inside import serving
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 

@@ -10,7 +10,6 @@ from tests.apiserver.customresources.test_custom_resources import (
     CRDS,
     definition,
     established,
-    started,
     version,
     widget,
 )
@@ -246,7 +245,6 @@ async def test_a_conversion_webhook_converts(tmp_path):
             "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": other.client_config},
         }
         async with serving(tmp_path) as client:
-            await started(client)
             assert (await client("POST", CRDS, body)).status == 201
             await established(client, "widgets.example.com")
             new = "/apis/example.com/v2/namespaces/default/widgets"
