@@ -623,3 +623,30 @@ def test_plugin_configurations_are_read_from_a_file(tmp_path):
     path.write_text("kind: Other\n")
     with pytest.raises(ConfigError):
         load_admission(path)
+
+
+def test_a_node_asks_for_certificates_of_its_own_pods_only_and_a_signer_alone_answers(objects, chain):
+    group, resource = "certificates.k8s.io", "podcertificaterequests"
+    account = objects.get("", "serviceaccounts", "team", "default")["metadata"]["uid"]
+    mine = objects.put("", "pods", pod("mine", nodeName="one", serviceAccountName="default"))
+    theirs = objects.put("", "pods", pod("theirs", nodeName="two", serviceAccountName="default"))
+
+    def asked(of, **changes):
+        spec = {
+            "signerName": "example.com/s",
+            "podName": of["metadata"]["name"],
+            "podUID": of["metadata"]["uid"],
+            "serviceAccountName": "default",
+            "serviceAccountUID": account,
+            "nodeName": "one",
+            "nodeUID": "node-uid",
+        }
+        return {"metadata": {"name": "r", "namespace": "team"}, "spec": {**spec, **changes}}  # fmt: skip
+
+    run(chain, review(asked(mine), resource, group, user=NODE))
+    lies = ("podUID", "nodeName", "nodeUID", "serviceAccountName", "serviceAccountUID")
+    for wrong in (asked(theirs), *(asked(mine, **{field: "other"}) for field in lies)):
+        assert refusal(chain, review(wrong, resource, group, user=NODE)).code == 403
+    signed = {**asked(mine), "status": {"certificateChain": "x"}}
+    req = review(signed, resource, group, operation="UPDATE", old=asked(mine), subresource="status")
+    assert "not permitted to sign" in refusal(chain, req).message

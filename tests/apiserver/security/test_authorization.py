@@ -249,6 +249,17 @@ def test_a_node_lists_pods_of_its_own_only(nodes, authorizer):
     assert not lists("spec.nodeName=two") and not lists("spec.nodeName!=one") and not lists("")
 
 
+def test_a_node_reads_its_own_pod_certificate_requests_only(objects, authorizer):
+    group = "certificates.k8s.io"
+    for name, node in (("a", "one"), ("b", "two")):
+        objects.put(group, "podcertificaterequests", {
+            "metadata": {"name": name, "namespace": "team"}, "spec": {"nodeName": node}})  # fmt: skip
+    assert may(authorizer, NODE, "get", "podcertificaterequests", "team", "a", group)
+    assert not may(authorizer, NODE, "get", "podcertificaterequests", "team", "b", group)
+    assert not may(authorizer, NODE, "list", "podcertificaterequests", "team", group=group)
+    assert not may(authorizer, NODE, "update", "podcertificaterequests/status", "team", "a", group)
+
+
 def test_what_a_pod_referred_to_is_closed_when_the_pod_is_gone(nodes, authorizer):
     nodes.put("", "pods", pod("second", "one", imagePullSecrets=[{"name": "pull"}]))
     nodes.remove("", "pods", "team", "mine")

@@ -135,6 +135,34 @@ def test_configurations_that_cannot_be_used_are_refused(issuer):
     assert from_flags(ISSUER, "c").provider.username.prefix == ISSUER + "#"
 
 
+def test_a_changed_file_of_issuers_is_taken_into_use_and_a_broken_one_is_not(tmp_path, issuer):
+    import os
+
+    from peavine.apiserver.authentication.config import RELOAD_SECONDS, Reloading
+
+    path, clock = tmp_path / "authentication.yaml", SimulatedClock()
+    stamps = iter(range(10**9, 10**10, 10**9))
+
+    def write(text):
+        path.write_text(text)
+        os.utime(path, ns=(0, next(stamps)))
+        asyncio.run(clock.advance(RELOAD_SECONDS + 1))
+
+    def document(prefix):
+        mappings = {"username": {"claim": "sub", "prefix": prefix}}
+        entry = {"issuer": {"url": ISSUER, "audiences": ["peavine"]}, "claimMappings": mappings}
+        return json.dumps({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+                           "jwt": [entry]})  # fmt: skip
+
+    write(document("a:"))
+    reloading = Reloading(path, clock)
+    for text, name in ((document("a:"), "a:42"), (document("b:"), "b:42"), ("kind: Nonsense", "b:42")):
+        write(text)
+        asyncio.run(reloading.authenticate_token("x.y.z"))
+        reloading.current.verifiers[0].provider.fetcher = issuer
+        assert ask(reloading, issuer.token())[0].name == name
+
+
 class Asker:
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []

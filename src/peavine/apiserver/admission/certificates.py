@@ -44,7 +44,7 @@ class CertificateApproval(Plugin):
 class CertificateSigning(Plugin):
     name = "CertificateSigning"
     operations = frozenset((UPDATE,))
-    resources = frozenset(((GROUP, "certificatesigningrequests"),))
+    resources = frozenset(((GROUP, "certificatesigningrequests"), (GROUP, "podcertificaterequests")))
 
     def __init__(self, context: PluginContext) -> None:
         self.authorizer = context.authorizer
@@ -53,7 +53,11 @@ class CertificateSigning(Plugin):
         if req.subresource != "status" or req.obj is None or req.old is None:
             return
         new, old = req.obj.get("status") or {}, req.old.get("status") or {}
-        if new.get("certificate") == old.get("certificate") and new.get("conditions") == old.get("conditions"):
+        if req.gvr.resource == "podcertificaterequests":
+            same = new == old  # all of this status is the signer's
+        else:
+            same = new.get("certificate") == old.get("certificate") and new.get("conditions") == old.get("conditions")
+        if same:
             return
         signer = req.old["spec"].get("signerName", "")
         if not await may_sign_for(self.authorizer, req.user, "sign", signer):

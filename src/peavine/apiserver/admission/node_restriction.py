@@ -57,6 +57,7 @@ class NodeRestriction(Plugin):
             ("storage.k8s.io", "csinodes"),
             ("resource.k8s.io", "resourceslices"),
             ("certificates.k8s.io", "certificatesigningrequests"),
+            ("certificates.k8s.io", "podcertificaterequests"),
         )
     )
 
@@ -243,6 +244,33 @@ class NodeRestriction(Plugin):
             verb = "create" if req.operation == CREATE else "access"
             raise forbidden(req, f"can only {verb} ResourceSlice with the same NodeName as the requesting node")
 
+    async def _pod_certificate(self, node: str, req: AdmissionRequest) -> None:
+        """A certificate for a pod: asked for by the pod's node, in the names that the pod really has."""
+        if req.operation != CREATE or req.subresource:
+            raise forbidden(req, f'unexpected operation "{req.operation}" on podcertificaterequests')
+        spec = (req.obj or {}).get("spec") or {}
+        if spec.get("nodeName") != node:
+            named = f'PodCertificateRequest.Spec.NodeName="{spec.get("nodeName")}"'
+            raise forbidden(req, f'{named}, which is not the requesting node "{node}"')
+        pod = self.lister.get("", "pods", req.namespace, spec.get("podName", ""))
+        if pod is None:
+            raise forbidden(req, f'pod "{spec.get("podName", "")}" not found')
+        if MIRROR_ANNOTATION in (pod["metadata"].get("annotations") or {}):
+            raise forbidden(req, "pod is a mirror pod")
+        account = self.lister.get("", "serviceaccounts", req.namespace, spec.get("serviceAccountName", ""))
+        live = self.lister.get("", "nodes", None, node)
+        for what, asked, actual in (
+            ("PodUID", spec.get("podUID"), pod["metadata"]["uid"]),
+            ("NodeName", node, pod["spec"].get("nodeName")),
+            ("ServiceAccountName", spec.get("serviceAccountName"), pod["spec"].get("serviceAccountName")),
+            ("ServiceAccountUID", spec.get("serviceAccountUID"), ((account or {}).get("metadata") or {}).get("uid")),
+            ("NodeUID", spec.get("nodeUID"), ((live or {}).get("metadata") or {}).get("uid")),
+        ):
+            if asked != actual:
+                raise forbidden(
+                    req, f'PodCertificateRequest.Spec.{what}="{asked}" does not match the pod\'s "{actual}"'
+                )
+
     async def _signing_request(self, node: str, req: AdmissionRequest) -> None:
         spec = (req.obj or {}).get("spec") or {}
         if req.operation != CREATE or req.subresource or spec.get("signerName") not in _NODE_SIGNERS:
@@ -284,4 +312,5 @@ _CHECKS = {
     "csinodes": NodeRestriction._csi_node,
     "resourceslices": NodeRestriction._slice,
     "certificatesigningrequests": NodeRestriction._signing_request,
+    "podcertificaterequests": NodeRestriction._pod_certificate,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from peavine.apiserver.authentication.oidc import ConfigError, OidcTokens, parse_provider
+from peavine.apiserver.authentication.user import User
 from peavine.base.clock import REAL, Clock
 
 API_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")
 ISSUERS_MAX = 64
+RELOAD_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,35 @@ def parse(document: Any, clock: Clock = REAL) -> Structured:
         paths = [condition["path"] for condition in anonymous["conditions"]]
     enabled = None if anonymous is None else bool(anonymous.get("enabled"))
     return Structured([OidcTokens(provider, clock) for provider in providers], enabled, paths)
+
+
+class Reloading:
+    """The verifiers of a file, read again when it changes; a file that cannot be used leaves the last good one."""
+
+    def __init__(self, path: str | os.PathLike[str], clock: Clock = REAL) -> None:
+        self.path, self.clock = Path(path), clock
+        self._stamp = self.path.stat().st_mtime_ns
+        self.current = load_authentication(path, clock)
+        self._looked = clock.monotonic()
+
+    async def authenticate_token(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, list[str]] | None:
+        if self.clock.monotonic() - self._looked > RELOAD_SECONDS:
+            self._looked = self.clock.monotonic()
+            self._reload()
+        for verifier in self.current.verifiers:
+            found = await verifier.authenticate_token(token, audiences)
+            if found is not None:
+                return found
+        return None
+
+    def _reload(self) -> None:
+        try:
+            stamp = self.path.stat().st_mtime_ns
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self.current = load_authentication(self.path, self.clock)
+        except (ConfigError, OSError) as error:
+            log.error("authentication configuration %s not taken into use: %s", self.path, error)
 
 
 def from_flags(

@@ -36,15 +36,19 @@ class NodeGraph:
         self._volumes: dict[str, tuple[Reference, frozenset[Reference]]] = {}  # PV -> its claim, its secrets
         self._volumes_of_secret: dict[Reference, set[str]] = {}
         self._attachments: dict[str, str] = {}
+        self._requests: dict[tuple[str, str], str] = {}  # PodCertificateRequest -> its node
         lister.on_change("", "pods", self._pod_changed)
         lister.on_change("", "persistentvolumes", self._volume_changed)
         lister.on_change("storage.k8s.io", "volumeattachments", self._attachment_changed)
+        lister.on_change("certificates.k8s.io", "podcertificaterequests", self._request_changed)
 
     def related(self, node: str, resource: str, namespace: str, name: str) -> bool:
         """Whether a pod on `node` refers to this, perhaps through a claim and its volume."""
         held = self._by_node.get(node)
         if resource == "volumeattachments":
             return self._attachments.get(name) == node
+        if resource == "podcertificaterequests":
+            return self._requests.get((namespace, name)) == node
         if not held:
             return False
         if resource == "persistentvolumes":
@@ -102,6 +106,13 @@ class NodeGraph:
             self._attachments.pop(name, None)
         else:
             self._attachments[name] = attachment["spec"].get("nodeName", "")
+
+    def _request_changed(self, event: str, request: dict[str, Any], old: dict[str, Any] | None) -> None:
+        key = (request["metadata"].get("namespace", ""), request["metadata"]["name"])
+        if event == "DELETED":
+            self._requests.pop(key, None)
+        else:
+            self._requests[key] = request["spec"].get("nodeName", "")
 
 
 def pod_references(pod: dict[str, Any]) -> Iterator[Reference]:
@@ -275,6 +286,17 @@ class NodeAuthorizer:
             "update, patch, delete, deletecollection"
         )
 
+    def _certificate_request(self, node: str, a: Attributes) -> Decision:
+        if a.subresource:
+            return Decision(reason="cannot access PodCertificateRequest subresources")
+        if a.verb == "create":
+            return ALLOWED  # for which pod: NodeRestriction
+        if a.verb == "get":
+            return self._own(node, a, ("get",), "")
+        if a.verb in ("list", "watch") and _selects(a.field_selector, "spec.nodeName", node):
+            return ALLOWED
+        return Decision(reason="can only list/watch podcertificaterequests with spec.nodeName field selector")
+
     def _node(self, node: str, a: Attributes) -> Decision:
         if a.subresource == "status":
             return ALLOWED if a.verb in ("update", "patch") else NO_OPINION  # whose: NodeRestriction
@@ -329,6 +351,7 @@ _CHECKS = {
     ("coordination.k8s.io", "leases"): NodeAuthorizer._lease,
     ("storage.k8s.io", "csinodes"): NodeAuthorizer._csi_node,
     ("resource.k8s.io", "resourceslices"): NodeAuthorizer._slice,
+    ("certificates.k8s.io", "podcertificaterequests"): NodeAuthorizer._certificate_request,
     ("", "nodes"): NodeAuthorizer._node,
     ("", "pods"): NodeAuthorizer._pod,
 }
