@@ -25,6 +25,29 @@ GROUP, VERSION, PLURAL = "apiextensions.k8s.io", "v1", "customresourcedefinition
 _PAGE_OBJECTS = 500
 
 
+conversion_seconds = 10.0
+
+
+class _Webhooks:
+    """Conversion webhooks, asked through their Services."""
+
+    def __init__(self, lister: Lister) -> None:
+        self._lister = lister
+
+    def now(self, client: Object, review: Object) -> Object:
+        from peavine.apiserver.webhooks.client import ask_now
+
+        return ask_now(self._lister, client, review, conversion_seconds)
+
+    async def soon(self, client: Object, review: Object) -> Object:
+        from peavine.apiserver.webhooks.client import WebhookError, ask
+
+        try:
+            return await ask(self._lister, client, review, conversion_seconds)
+        except WebhookError as error:
+            raise ValueError(str(error)) from error
+
+
 class CustomResources:
     """Serves what definitions define. `start` returns once every established definition is served."""
 
@@ -117,17 +140,12 @@ class CustomResources:
         if known is not None and known[0] == key:
             return
         group, plural = spec["group"], spec["names"]["plural"]
-        kinds = kinds_of(definition, self._ask_webhook)
+        kinds = kinds_of(definition, _Webhooks(self._lister))
         self._served[meta["name"]] = (key, group, plural)
         if kinds:
             await self._registry.serve_custom(kinds)
         else:
             self._registry.stop_custom(group, plural)
-
-    def _ask_webhook(self, client: Object, review: Object) -> Object:
-        from peavine.apiserver.webhooks.client import ask_now
-
-        return ask_now(self._lister, client, review, seconds=10.0)
 
     async def _forget(self, name: str) -> None:
         """The definition is gone: so is its serving, and whatever of its objects a forced removal left."""

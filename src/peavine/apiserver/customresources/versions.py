@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from peavine.api.kind import Kind, Scale, Subresource, content_changed
 from peavine.apiserver.customresources.columns import Printer
-from peavine.apiserver.customresources.conversion import Converter
+from peavine.apiserver.customresources.conversion import Caller, Converter
 from peavine.apiserver.customresources.jsonpath import find
 from peavine.machinery.cel.rules import ABSENT, Rules, compile_rules, evaluate_rules
 from peavine.machinery.decode import DecodeError, cannot_be_handled, decode_plain, strict_problems
@@ -111,6 +111,10 @@ class VersionRules:
         target._incoming = (id(converted), self)
         return converted
 
+    async def prefetch(self, objects: Iterable[Object]) -> None:
+        """Convert stored objects that are about to be read in this version, all at once and without blocking."""
+        await self._converter.prefetch(objects, self._converter.storage.name, self.name)
+
     def _from_storage(self, obj: Object) -> Object:
         converted = self._converter.convert(obj, self._converter.storage.name, self.name)
         prune(converted, self._schema)
@@ -194,12 +198,12 @@ def _reader(path: str) -> Callable[[Object], str]:
     return read
 
 
-def kinds_of(definition: Object, convert_by_webhook: Callable[..., Any]) -> list[Kind]:
+def kinds_of(definition: Object, caller: Caller) -> list[Kind]:
     """The served versions of an established definition, all with one hub: the stored version."""
     spec = definition["spec"]
     versions = spec["versions"]
     storage = next(version for version in versions if version.get("storage"))
-    converter = Converter(definition, convert_by_webhook)
+    converter = Converter(definition, caller)
     # A definition that has changed since its objects were written shows them by its schema of today.
     changed = (definition["metadata"].get("generation") or 1) > 1
     hub_rules = VersionRules(definition, storage, converter, reshape=False)
