@@ -19,6 +19,7 @@ from peavine.apiserver.config import seconds_of
 from peavine.apiserver.endpoints.negotiation import Output, negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, Response
+from peavine.apiserver.http.messages import warning_headers
 from peavine.apiserver.metrics import ApiMetrics
 from peavine.apiserver.requests import RequestInfo, resolve
 from peavine.machinery import errors
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 # Answers from this size on are compressed for clients that take it; in a thread from the second.
 GZIP_FROM_BYTES = 128 << 10
 GZIP_IN_THREAD_FROM_BYTES = 512 << 10
-WARNING_CHARS_MAX = 1024
 STREAMING = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 READ_VERBS = frozenset(("get", "list", "watch"))
 
@@ -88,8 +88,7 @@ class Filters:
                 record.request_body = info.body
             shown = record.wants_response or response.status >= 400
             record.complete(response.status, response.body if shown else b"")
-        for text in info.warnings:
-            exchange.extra_headers.append(("Warning", '299 - "' + quoted(text) + '"'))
+        exchange.extra_headers += warning_headers(info)
         if not any(name == "Cache-Control" for name, _ in response.headers):
             response.headers.append(("Cache-Control", "no-cache, private"))
         self.metrics.observe(info, response.status, time.perf_counter() - began, len(response.body))
@@ -213,9 +212,3 @@ async def compress(info: RequestInfo, response: Response) -> None:
     else:
         response.body = gzip.compress(response.body, 1)
     response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-
-
-def quoted(text: str) -> str:
-    """A quoted-string of HTTP: backslashes and quotes escaped, control characters gone."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return "".join(c if c.isprintable() else " " for c in text)[:WARNING_CHARS_MAX]

@@ -46,6 +46,9 @@ async def dispatch(server: Any, exchange: Exchange) -> Response | None:
     kind = registry.kind(info.group, info.version, info.resource)
     if kind is None or not kind.plural or (len(info.parts) > 3 and info.subresource != "proxy"):
         raise not_served()
+    deprecation: Any = kind.hook("DEPRECATION")
+    if deprecation:
+        info.warn(deprecation)
     name = info.parts[1] if len(info.parts) > 1 else ""
     namespace = info.namespace
     if kind.namespaced:

@@ -18,6 +18,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 # Unread body bytes after which the peer is told to wait (TCP's window closes).
 UNREAD_BYTES_MAX = 1 << 20
+WARNING_CHARS_MAX = 1024
 
 
 class Response:
@@ -47,6 +48,16 @@ def head(status: int, headers: list[tuple[str, str]], date: bytes) -> bytes:
             value = value.replace("\r", " ").replace("\n", " ")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("utf-8", "surrogateescape") + b"Date: " + date + b"\r\n\r\n"
+
+
+def warning_headers(info: RequestInfo) -> list[tuple[str, str]]:
+    """A `Warning` header for each warning of a request: `299 - "text"`, quoted, control characters gone."""
+    headers = []
+    for text in info.warnings:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+        text = "".join(c if c.isprintable() else " " for c in text)[:WARNING_CHARS_MAX]
+        headers.append(("Warning", f'299 - "{text}"'))
+    return headers
 
 
 class Exchange:
@@ -166,7 +177,7 @@ class Exchange:
         """Answer with a head now and a body to be written: of `length` bytes, or chunked (until close for HTTP/1.0)."""
         self._begin(status)
         self.chunked = length is None and self.info.notes.get("http_version") != "1.0"
-        headers = headers + self.extra_headers
+        headers = headers + self.extra_headers + warning_headers(self.info)
         if self.chunked:
             headers.append(("Transfer-Encoding", "chunked"))
         elif length is not None:
