@@ -191,3 +191,58 @@ def test_a_token_ends_with_its_pod_at_once(server):
     assert asked() == 200
     assert code(server, f"{base}/pods/bound?gracePeriodSeconds=0", admin, "DELETE")[0] == 200
     assert asked() == 401
+
+
+def test_a_stolen_node_certificate_reaches_its_own_node_and_pods_and_nothing_else(server):
+    from peavine.client.config import load_kubeconfig
+    from peavine.cmd.pki import Pki
+
+    url = f"https://127.0.0.1:{server.port}"
+    path = ensure_node(Pki(server.directory), "stolen", ["127.0.0.1"], url)
+    node, admin = load_kubeconfig(path).ssl_context(), server.tls()
+
+    def ask(method, path, body=None, context=node):
+        return code(server, path, context, method, None if body is None else json.dumps(body).encode())[0]
+
+    base = "/api/v1/namespaces/default"
+    for name in ("own", "other"):
+        secret = {"metadata": {"name": name}, "stringData": {"k": "v"}}
+        assert ask("POST", f"{base}/secrets", secret, admin) == 201
+        spec = {
+            "nodeName": "stolen" if name == "own" else "elsewhere",
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "c", "image": "i"}],
+            "volumes": [{"name": "s", "secret": {"secretName": name}}],
+        }
+        ask("POST", f"{base}/serviceaccounts", {"metadata": {"name": "default"}}, admin)
+        assert ask("POST", f"{base}/pods", {"metadata": {"name": name}, "spec": spec}, admin) == 201
+    assert ask("POST", "/api/v1/nodes", {"metadata": {"name": "stolen"}}) == 201
+    assert ask("POST", "/api/v1/nodes", {"metadata": {"name": "invented"}}) == 403
+    assert ask("GET", "/api/v1/nodes/stolen") == 200
+    assert ask("GET", f"{base}/secrets/own") == 200
+    assert ask("GET", f"{base}/pods/own") == 200
+    assert ask("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dstolen") == 200
+    for method, path in (
+        ("GET", f"{base}/secrets/other"),
+        ("GET", f"{base}/secrets"),
+        ("GET", "/api/v1/secrets"),
+        ("GET", f"{base}/secrets?fieldSelector=metadata.name%3Dother"),
+        ("GET", f"{base}/pods/other"),
+        ("GET", "/api/v1/pods"),
+        ("GET", "/api/v1/nodes"),
+        ("DELETE", "/api/v1/nodes/stolen"),
+        ("DELETE", f"{base}/pods/other"),
+        ("DELETE", f"{base}/secrets/own"),
+        ("GET", "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"),
+    ):
+        assert ask(method, path) == 403, (method, path)
+    binding = {
+        "metadata": {"name": "escape"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "Group", "name": "system:nodes", "apiGroup": "rbac.authorization.k8s.io"}],
+    }
+    assert ask("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding) == 403
+    pod = {"metadata": {"name": "escape"}, "spec": {"nodeName": "stolen", "containers": [{"name": "c", "image": "i"}]}}
+    assert ask("POST", f"{base}/pods", pod) == 403
+    token = {"spec": {"expirationSeconds": 600}}
+    assert ask("POST", f"{base}/serviceaccounts/default/token", token) == 403
