@@ -54,8 +54,8 @@ def warning_headers(info: RequestInfo) -> list[tuple[str, str]]:
     """A `Warning` header for each warning of a request: `299 - "text"`, quoted, control characters gone."""
     headers = []
     for text in info.warnings:
+        text = "".join(c if c.isprintable() else " " for c in text[:WARNING_CHARS_MAX])
         text = text.replace("\\", "\\\\").replace('"', '\\"')
-        text = "".join(c if c.isprintable() else " " for c in text)[:WARNING_CHARS_MAX]
         headers.append(("Warning", f'299 - "{text}"'))
     return headers
 

@@ -80,6 +80,9 @@ def check_preconditions(request: WriteRequest, live: Object, wanted: Object) -> 
     meta = live["metadata"]
     name = request.name or meta.get("name") or ""
     uid, version = wanted.get("uid"), wanted.get("resourceVersion")
+    if uid is not None and uid != meta.get("uid") and request.kind.hub.kind == "Namespace" and not request.kind.group:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta.get('uid')}"
+        raise errors.conflict("namespaces", name, "", why)
     if uid is not None and uid != meta.get("uid"):
         why = (
             f"the UID in the precondition ({uid}) does not match the UID in record ({meta.get('uid')}). "

@@ -59,7 +59,7 @@ def scale_of(kind: Kind, obj: Object) -> Object:
 async def read_scale(registry: Registry, kind: Kind, namespace: str, name: str) -> Object:
     entry = registry.resource(kind).current(namespace, name)
     if entry is None:
-        raise errors.not_found(kind.plural, name, kind.group)
+        raise errors.not_found(f"{kind.plural}/scale", name, kind.group)
     return scale_of(kind, registry.object(kind, entry))
 
 
