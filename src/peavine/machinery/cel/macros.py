@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from peavine.machinery.cel.errors import CelError
-from peavine.machinery.cel.standard import sorted_by
+from peavine.machinery.cel.extensions import sorted_by
 from peavine.machinery.cel.syntax import Macro, Node
 from peavine.machinery.cel.values import NONE, Optional
 

@@ -86,10 +86,10 @@ class Program:
 
 @cache
 def _standard() -> Mapping[str, list[Overload]]:
-    from peavine.machinery.cel import kubernetes, standard
+    from peavine.machinery.cel import extensions, kubernetes, standard
 
     merged: dict[str, list[Overload]] = {}
-    for library in (standard.build(), kubernetes.build()):
+    for library in (standard.build(), extensions.build(), kubernetes.build()):
         for name, overloads in library.functions.items():
             merged[name] = merged.get(name, []) + overloads
     return merged
