@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from peavine.cmd.kubelet import cgroup_root
+
 PORT = 26443
 SDK = Path("/usr/lib/google-cloud-sdk/bin")
 PEAVINE = [sys.executable, "-m", "peavine.cmd.main"]
@@ -77,13 +79,18 @@ def traces(directory):
         if str(directory) in command and "pytest" not in command:
             found.add(f"process {command}")
     mounts = Path("/proc/mounts").read_text().splitlines()
-    found |= {f"mount {line.split()[1]}" for line in mounts if str(directory) in line or "/run/netns/" in line}
+    found |= {f"mount {line.split()[1]}" for line in mounts if str(directory) in line or "/run/netns/cni-" in line}
     for what in (["ip", "-o", "link"], ["ip", "route"], ["nft", "list", "tables"], ["iptables-save"]):
         out = subprocess.run(what, capture_output=True, text=True, check=False).stdout.splitlines()
         lines = (line.split(": ")[1].partition("@")[0] if what[-1] == "link" else line for line in out)
         found |= {f"{what[0]} {line}" for line in lines if not line.startswith(("#", ":"))}
-    found |= {f"cgroup {p}" for p in Path("/sys/fs/cgroup").rglob("*peavine*") if p.is_dir()}
-    return found
+    own = cgroup_root(str(directory)).strip("/")
+    return found | {f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob(f"**/{own}")}
+
+
+def nothing_left(directory, before):
+    """True once no trace is left; interfaces go a moment after their namespace."""
+    return not traces(directory) - before
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +115,7 @@ def cluster(tmp_path_factory):
         gone = peavine("down", f"--data-dir={directory}", "--purge", check=False)
         assert gone.returncode == 0, gone.stderr
         assert not directory.exists()
-        assert traces(directory) - before == set()
+        until(lambda: nothing_left(directory, before), 10, f"left: {traces(directory) - before}")
 
 
 def _logs(directory):

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, Kubectl, kubectl_versions, web
+from tests.e2e.conftest import IMAGE, Kubectl, kubectl_versions, until, web
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -50,6 +50,18 @@ def test_a_deployment_from_apply_to_delete(kubectl, namespace):
     kubectl(*n, "rollout", "status", "deployment/web", "--timeout=90s")
     container = kubectl.json(*n, "get", "deployment", "web")["spec"]["template"]["spec"]["containers"][0]
     assert "env" not in container
+
+    kubectl(*n, "set", "image", "deployment/web", "web=peavine.local/nowhere:1")
+
+    def refused():
+        pods = kubectl.json(*n, "get", "pods")["items"]
+        waiting = [s["state"].get("waiting", {}) for p in pods for s in p["status"].get("containerStatuses", ())]
+        return any(w.get("reason") in ("ErrImagePull", "ImagePullBackOff") for w in waiting)
+
+    until(refused, 30, "nobody complains about an image that does not exist")
+    assert kubectl.json(*n, "get", "deployment", "web")["status"]["availableReplicas"] >= 2
+    kubectl(*n, "rollout", "undo", "deployment/web")
+    kubectl(*n, "rollout", "status", "deployment/web", "--timeout=90s")
 
     env = {**kubectl.env, "KUBE_EDITOR": "sed -i s/tier:.front/tier:\\ back/"}
     edited = subprocess.run([kubectl.binary, *n, "edit", "deployment", "web"], env=env, capture_output=True, text=True)
