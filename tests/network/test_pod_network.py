@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peavine.linux import links, namespaces, nftables, programs
-from peavine.network import agent, cni, peers
+from peavine.network import agent, cni, forwarding, peers
 from peavine.network.agent import Agent, Settings
 from peavine.network.peers import Peer
 from tests.linux import world as worlds
@@ -143,4 +143,20 @@ def test_a_host_port_leads_into_the_pod(tmp_path: Path, world: World) -> None:
         )
         agent.cleanup(settings.conf_dir, settings.state_dir, settings.bridge)
         assert "CNI" not in programs.run(["iptables-save"]) and "CNI" not in programs.run(["ip6tables-save"])
+    namespaces.remove(world.names["p1"])
+
+
+def test_a_host_that_drops_what_it_forwards_lets_pods_through(tmp_path: Path, world: World) -> None:
+    with world.inside("a"):
+        programs.run(["iptables", "-w", "5", "-P", "FORWARD", "DROP"])
+    settings = start(world, "a", tmp_path, "host-gw")
+    address, _ = pod(world, "a", settings, "p1")
+    assert world.ask("p1", CLIENT_IP, 9000)[0] == "client"
+    with world.inside("client"):
+        programs.run(["ip", "route", "add", "172.9.11.0/24", "via", NODE_A])
+    assert world.ask("client", address, 8080)[0] == "p1"
+    with world.inside("a"):
+        assert not forwarding.ensure(settings.cluster_cidrs)
+        agent.cleanup(settings.conf_dir, settings.state_dir, settings.bridge)
+        assert "PEAVINE" not in programs.run(["iptables-save"])
     namespaces.remove(world.names["p1"])

@@ -17,7 +17,7 @@ from peavine.base.lifetimes import scope
 from peavine.client.informer import InformerFactory
 from peavine.linux import links, programs
 from peavine.machinery.errors import ApiError
-from peavine.network import announcer, cni, enforcer, hostports, masquerade, peers
+from peavine.network import announcer, cni, enforcer, forwarding, hostports, masquerade, peers
 from peavine.network.announcer import Announcer
 from peavine.network.guard import Guard
 from peavine.network.peers import Wanted
@@ -105,6 +105,8 @@ class Agent:
         cni.ensure_bridge(s.bridge, subnets, mtu)
         if s.masquerade:
             masquerade.install(subnets, s.cluster_cidrs)
+        if forwarding.ensure(s.cluster_cidrs or subnets):
+            log.info("this host's FORWARD policy is to drop: pod traffic got leave in iptables")
         if s.backend == "vxlan":
             self._mac = ensure_vxlan(VXLAN_DEVICE, self.node_ip, subnets, mtu)
         # Last, because the runtime starts pods as soon as it sees the file.
@@ -287,6 +289,7 @@ def cleanup(conf_dir: Path, state_dir: Path, bridge: str) -> None:
     enforcer.cleanup()
     announcer.cleanup()
     hostports.remove()
+    forwarding.remove()
     if state_dir.is_dir():
         import shutil
 
