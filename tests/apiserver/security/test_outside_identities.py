@@ -308,3 +308,34 @@ def test_what_is_outside_is_asked_over_tls_and_believed_only_under_its_certifica
             await server.drain(0.1)
 
     asyncio.run(main())
+
+
+def test_a_changed_file_of_authorizers_is_taken_into_use_and_a_broken_one_is_not(tmp_path):
+    import os
+
+    from peavine.apiserver.authorization.webhook import RELOAD_SECONDS, follow, load_authorization
+
+    path, clock = tmp_path / "authorization.yaml", SimulatedClock()
+    stamps = iter(range(10**9, 10**10, 10**9))
+
+    def write(*kinds):
+        path.write_text(json.dumps({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration",
+            "authorizers": [{"type": kind, "name": kind.lower()} for kind in kinds]}))  # fmt: skip
+        os.utime(path, ns=(0, next(stamps)))
+
+    async def main():
+        write("Node", "RBAC")
+        union = build_authorizer(Objects(), *load_authorization(path))
+        rbac, following = union.rbac, asyncio.ensure_future(follow(union, path, clock))
+        await asyncio.sleep(0)
+        assert not union.authorize(QUESTION).allowed
+        answers = []
+        for kinds in (("RBAC", "AlwaysAllow"), ("Nonsense",), ("RBAC",)):
+            write(*kinds)
+            await clock.advance(RELOAD_SECONDS)
+            answers.append(union.authorize(QUESTION).allowed)
+        following.cancel()
+        assert answers == [True, True, False] and union.rbac is rbac
+
+    asyncio.run(main())

@@ -20,36 +20,59 @@ MODES = ("AlwaysAllow", "AlwaysDeny", "Node", "RBAC")
 class Union:
     """Several authorizers as one. `rbac` and `graph` are the parts that others ask directly (None: not in use)."""
 
-    def __init__(
-        self,
-        authorizers: Sequence[Authorizer],
-        rbac: RoleBasedAuthorizer | None = None,
-        graph: NodeGraph | None = None,
-    ) -> None:
-        self.authorizers, self.rbac, self.graph = list(authorizers), rbac, graph
+    def __init__(self, authorizers: Sequence[Authorizer], lister: Lister | None = None) -> None:
+        self.authorizers, self._lister = list(authorizers), lister
+        self.rbac: RoleBasedAuthorizer | None = None
+        self.graph: NodeGraph | None = None
+
+    def use(self, modes: Sequence[str], extra: dict[str, Authorizer] | None = None) -> None:
+        """Ask these from now on; what indexes objects is kept. Raises ValueError, and changes nothing then."""
+        fresh: list[Authorizer] = [PrivilegedGroup()]
+        for mode in modes:
+            fresh.append(extra[mode] if extra and mode in extra else self._made(mode))
+        self.authorizers = fresh
+
+    def _made(self, mode: str) -> Authorizer:
+        assert self._lister is not None
+        if mode == "Node":
+            from peavine.apiserver.bootstrap.policy import node_rules
+
+            self.graph = self.graph or NodeGraph(self._lister)
+            return NodeAuthorizer(self.graph, node_rules())
+        if mode == "RBAC":
+            self.rbac = self.rbac or RoleBasedAuthorizer(self._lister)
+            return self.rbac
+        if mode == "AlwaysAllow":
+            log.warning("authorization mode AlwaysAllow: every user may do everything")
+            return Always(ALLOWED)
+        if mode == "AlwaysDeny":
+            return Always(Decision(reason="Everything is forbidden."))
+        raise ValueError(f"unknown authorization mode {mode!r}: want one of {', '.join(MODES)}")
 
     def authorize(self, attributes: Attributes) -> Decision:
         reasons: list[str] = []
-        for position, authorizer in enumerate(self.authorizers):
+        authorizers = self.authorizers
+        for position, authorizer in enumerate(authorizers):
             decision = authorizer.authorize(attributes)
             if decision.allowed or decision.denied:
                 return decision
             if decision.ask is not None:
-                first = decision.ask
+                first, rest = decision.ask, authorizers[position + 1 :]
 
-                async def ask(position: int = position, first: Any = first) -> Decision:
-                    return await self._ask(attributes, position, first, reasons)
+                async def ask(first: Any = first, rest: list[Authorizer] = rest) -> Decision:
+                    return await self._ask(attributes, first, rest, reasons)
 
                 return Decision(ask=ask)
             if decision.reason:
                 reasons.append(decision.reason)
         return Decision(reason="\n".join(reasons)) if reasons else NO_OPINION
 
-    async def _ask(self, attributes: Attributes, position: int, ask: Any, reasons: list[str]) -> Decision:
+    @staticmethod
+    async def _ask(attributes: Attributes, ask: Any, others: list[Authorizer], reasons: list[str]) -> Decision:
         decision = await ask()
         if decision.allowed or decision.denied:
             return decision
-        rest = Union(self.authorizers[position + 1 :]).authorize(attributes)
+        rest = Union(others).authorize(attributes)
         if rest.ask is not None:
             rest = await rest.ask()
         if rest.allowed or rest.denied:
@@ -95,25 +118,6 @@ def build_authorizer(
 
     Members of system:masters are always allowed, before any mode. Raises ValueError for an unknown mode.
     """
-    from peavine.apiserver.bootstrap.policy import node_rules
-
-    authorizers: list[Authorizer] = [PrivilegedGroup()]
-    rbac: RoleBasedAuthorizer | None = None
-    graph: NodeGraph | None = None
-    for mode in modes:
-        if extra and mode in extra:
-            authorizers.append(extra[mode])
-        elif mode == "Node":
-            graph = NodeGraph(lister)
-            authorizers.append(NodeAuthorizer(graph, node_rules()))
-        elif mode == "RBAC":
-            rbac = RoleBasedAuthorizer(lister)
-            authorizers.append(rbac)
-        elif mode == "AlwaysAllow":
-            log.warning("authorization mode AlwaysAllow: every user may do everything")
-            authorizers.append(Always(ALLOWED))
-        elif mode == "AlwaysDeny":
-            authorizers.append(Always(Decision(reason="Everything is forbidden.")))
-        else:
-            raise ValueError(f"unknown authorization mode {mode!r}: want one of {', '.join(MODES)}")
-    return Union(authorizers, rbac, graph)
+    union = Union([], lister)
+    union.use(modes, extra)
+    return union

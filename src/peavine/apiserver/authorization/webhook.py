@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import Any
 from peavine.apiserver.authentication.remote import KubeconfigSender, RemoteError
 from peavine.apiserver.authentication.webhook import Asker
 from peavine.apiserver.authorization.attributes import Attributes, Authorizer, Decision
+from peavine.apiserver.authorization.build import Union
 from peavine.base.clock import REAL, Clock
 
 ALLOWED_SECONDS, REFUSED_SECONDS = 300.0, 30.0
 DECISIONS_REMEMBERED_MAX = 8192
 KEY_CHARS_MAX = 10_000  # questions longer than this are not remembered
+RELOAD_SECONDS = 10.0
 API_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")
+
+
+log = logging.getLogger(__name__)
 
 
 class ConfigError(ValueError):
@@ -125,6 +131,20 @@ def load_authorization(path: str | os.PathLike[str], clock: Clock = REAL) -> tup
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}") from None
     return parse_authorization(document, clock)
+
+
+async def follow(union: Union, path: str | os.PathLike[str], clock: Clock = REAL) -> None:
+    """Take a changed file into use; one that cannot be used leaves the last good one. Ends by cancellation."""
+    stamp = os.stat(path).st_mtime_ns
+    while True:
+        await clock.sleep(RELOAD_SECONDS)
+        try:
+            changed = os.stat(path).st_mtime_ns
+            if changed != stamp:
+                stamp = changed
+                union.use(*load_authorization(path, clock))
+        except (ValueError, OSError) as error:
+            log.error("authorization configuration %s not taken into use: %s", path, error)
 
 
 def parse_authorization(document: Any, clock: Clock = REAL) -> tuple[list[str], dict[str, Authorizer]]:
