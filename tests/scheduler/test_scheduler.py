@@ -168,3 +168,48 @@ def test_a_daemon_sets_pod_goes_to_the_one_node_it_names_or_says_why_not():
             )
 
     asyncio.run(main())
+
+
+def test_a_pod_for_a_node_that_does_not_exist_is_refused_by_all_that_do():
+    async def main():
+        async with running(*(node(f"n{i}") for i in range(64))) as (api, _):
+            term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["none"]}]}
+            affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+            api.put("pods", pod("lost", affinity={"nodeAffinity": affinity}))
+            await api.until(lambda: _condition(api, "lost"))
+            assert _condition(api, "lost")["message"].startswith(
+                "0/64 nodes are available: 64 node(s) didn't satisfy plugin(s) [NodeAffinity]. "
+            )
+            api.put("nodes", node("none"))
+            await api.until(lambda: api.bound() == {"lost": "none"})
+
+    asyncio.run(main())
+
+
+def test_room_promised_to_a_pod_that_is_deleted_goes_to_the_next():
+    async def main():
+        async with running(node("one", cpu="1")) as (api, _):
+            waiting = pod("first", cpu="800m", priority=10, schedulingGates=[{"name": "g"}])
+            waiting["status"]["nominatedNodeName"] = "one"
+            api.put("pods", waiting)
+            api.put("pods", pod("second", cpu="800m"))
+            await api.until(lambda: _condition(api, "second"))
+            api.remove("pods", "first", "default")
+            await api.until(lambda: api.bound() == {"second": "one"})
+
+    asyncio.run(main())
+
+
+def test_a_thousand_pods_that_wait_for_the_same_thing_are_looked_at_once():
+    async def main():
+        async with running(node("one", cpu="1")) as (api, scheduler):
+            looks = []
+            preemption = scheduler.preemption["default-scheduler"]
+            ask = preemption.try_for
+            preemption.try_for = lambda *args: looks.append(1) or ask(*args)
+            for n in range(1000):
+                api.put("pods", pod(f"p{n}", cpu="2"))
+            await api.until(lambda: all(_condition(api, f"p{n}") for n in range(1000)))
+            assert len(looks) < 20  # once a batch that arrives between two looks at the cluster
+
+    asyncio.run(main())

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peavine.store import Unavailable, open_store
@@ -73,6 +73,7 @@ def test_a_restart_of_etcd_and_a_dead_endpoint_cost_a_watcher_nothing(tmp_path):
     asyncio.run(main())
 
 
+@settings(derandomize=True)
 @given(st.binary(max_size=60))
 def test_broken_messages_are_refused_and_nothing_else_happens(data):
     for decode in (messages.range_response, messages.txn_response, messages.watch_response, messages.lease_response):

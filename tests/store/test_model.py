@@ -113,7 +113,7 @@ async def _play(url, operations):
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_random_operations_have_the_results_of_a_naive_model(kind):
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_operations)
     def play(operations):
         with tempfile.TemporaryDirectory() as directory:

@@ -201,3 +201,25 @@ def test_a_hundred_thousand_keys_are_listed_without_holding_up_the_loop(tmp_path
         await store.close()
 
     asyncio.run(main())
+
+
+def test_a_full_disk_refuses_writes_and_harms_nothing(tmp_path):
+    async def main():
+        store = SqliteStore(tmp_path / "s.db")
+        await store.put("/r/before", b"x")
+        revision = await store.revision()
+        ((pages,),) = store._writer.execute("PRAGMA page_count")
+        store._writer.execute(f"PRAGMA max_page_count={pages + 10}").fetchall()
+        watch = store.watch("/r/")
+        writes = [store.put(f"/r/{n}", b"x" * 100_000) for n in range(3)]
+        done = await asyncio.gather(*writes, return_exceptions=True)
+        assert all(isinstance(error, Unavailable) for error in done)
+        assert await store.revision() == revision and await store.count("/r/") == 1
+        store._writer.execute("PRAGMA max_page_count=1000000").fetchall()
+        after = await store.put("/r/after", b"x")
+        assert after.mod_revision == revision + 1
+        assert [e.kv for e in (await anext(watch)).events] == [after]
+        assert await check(store) == []
+        await store.close()
+
+    asyncio.run(main())

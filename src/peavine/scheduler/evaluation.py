@@ -7,7 +7,7 @@ except for filters and scores that depend on pods anywhere (spreading, pod affin
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Evaluation:
         self._carriers_version = -1
         self._position = -1
         self._explained: tuple[int, int, Reasons] | None = None
+        self._noted: tuple[int, int, Any] | None = None
 
     # Keeping current
 
@@ -183,8 +184,17 @@ class Evaluation:
         """Whether fewer pods on a node can change nothing but the room there."""
         return all(check.static or isinstance(check, Fit) for _, check in self._checks)
 
+    def note(self, conclusion: Any) -> None:
+        """Keep what was concluded for any pod of the template, for as long as nothing in the cluster changes."""
+        self._noted = (self._version, self._position, conclusion)
+
+    def noted(self) -> Any:
+        """The last conclusion, None where the cluster has changed since."""
+        self._refresh()
+        return self._noted[2] if self._noted and self._noted[:2] == (self._version, self._position) else None
+
     def reasons(self, only: int | None = None) -> Reasons:
-        """Why nothing fits (ask when nothing does). `only`: the one row that matters, as if there were no others."""
+        """Why nothing fits (ask when nothing does). `only`: the one row that matters (-1: none), as if alone."""
         self._refresh()
         cluster = self._context.cluster
         if only is None and self._explained and self._explained[:2] == (self._version, self._position):
@@ -193,7 +203,8 @@ class Evaluation:
             left = cluster.nodes.present.copy()
         else:
             left = np.zeros(cluster.nodes.capacity, np.bool_)
-            left[only] = cluster.nodes.present[only]
+            if only >= 0:
+                left[only] = cluster.nodes.present[only]
         counts: Counter[str] = Counter()
         plugins = set()
         hopeless = np.zeros_like(left)

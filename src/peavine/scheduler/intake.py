@@ -173,9 +173,10 @@ class Intake:
     def _pod_deleted(self, obj: Object) -> None:
         key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
         self._queue.remove(key)
+        promised = key in self._cluster.nominated
         self._cluster.denominate(key)
         self.assumed.discard(key)
-        if self._cluster.remove_pod(key) is not None:
+        if self._cluster.remove_pod(key) is not None or promised:
             self.happened("AssignedPod/Delete", obj, None)
 
     # Nodes and the rest

@@ -184,6 +184,9 @@ class Scheduler:
     def _refused(self, profile: Profile, evaluation: Evaluation, pod: Pod, extended: Filtered | None = None) -> Refused:
         """Why the pod fits nowhere, and what preemption can do about it."""
         nodes = self.cluster.nodes
+        shared = extended is None and not pod.pinned and not pod.nominated
+        if shared and (known := evaluation.noted()) is not None:
+            return Refused(*known)
         only = nodes.row_of.get(pod.pinned, -1) if pod.pinned else None
         reasons = evaluation.reasons(only)
         if pod.pinned:
@@ -203,7 +206,10 @@ class Scheduler:
             return Refused(fit_error(len(nodes), reasons.counts, after=held), reasons.plugins)
         outcome = preemption.try_for(pod, evaluation, reasons)
         after = "" if outcome.candidate else f"{held}, preemption: {outcome.refusal}"
-        return Refused(fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome)
+        conclusion = fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome
+        if shared and outcome.candidate is None:
+            evaluation.note(conclusion)  # a thousand pods that wait for the same thing cost one look
+        return Refused(*conclusion)
 
     # With extenders: the same, with questions to others in between
 
@@ -376,7 +382,7 @@ class Scheduler:
         queued.pod = current
         self.queue.retry(queued)
         self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", message)
-        self._start(self._set_condition(current, "SchedulerError", message))
+        self._set_condition(current, "SchedulerError", message)
 
     # Pods that fit nowhere
 
@@ -393,7 +399,7 @@ class Scheduler:
         # Until its victims are told to go, no event can help it.
         self.queue.failed(queued, refused.plugins, held=outcome.candidate is not None)
         self.recorders[profile.name].event(pod.object, "Warning", "FailedScheduling", refused.message)
-        self._start(self._set_condition(pod, "Unschedulable", refused.message))
+        self._set_condition(pod, "Unschedulable", refused.message)
 
     # Preemption
 
@@ -453,11 +459,11 @@ class Scheduler:
             if not isinstance(error, ApiError) or error.code != 404:
                 log.warning("status of %s/%s: %s", pod.namespace, pod.name, error)
 
-    async def _set_condition(self, pod: Pod, reason: str, message: str) -> None:
+    def _set_condition(self, pod: Pod, reason: str, message: str) -> None:
         """PodScheduled=False on the pod, and its nominated node, if it does not say so already."""
         patch = condition_patch(pod.object, reason, message, pod.nominated, self._clock.time())
         if patch is not None:
-            await self._patch_status(pod, patch)
+            self._start(self._patch_status(pod, patch))
 
     def _set_gauges(self) -> None:
         for place, size in self.queue.sizes().items():

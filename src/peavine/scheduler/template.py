@@ -36,6 +36,14 @@ class AffinityTerm(NamedTuple):
     selector: Selector
     topology_key: str
 
+    def covers(self, pod: Object, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
+        """Whether the term is about a pod; `namespaces` are the labels of each."""
+        meta = pod["metadata"]
+        namespace = meta.get("namespace", "")
+        return self.names_namespace(namespace, namespaces.get(namespace, {})) and self.selector.matches(
+            meta.get("labels")
+        )
+
     def names_namespace(self, namespace: str, labels: Mapping[str, str]) -> bool:
         if namespace in self.namespaces:
             return True

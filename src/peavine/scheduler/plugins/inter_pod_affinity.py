@@ -14,7 +14,7 @@ import numpy as np
 from peavine.scheduler.cluster import Cluster, Match
 from peavine.scheduler.nodes import ALL, Ints, Mask, Rows
 from peavine.scheduler.plugins.base import SCORE_MAX, Check, Plugin, Rating
-from peavine.scheduler.template import AffinityTerm, Template
+from peavine.scheduler.template import AffinityTerm, Object, Template
 
 if TYPE_CHECKING:
     from peavine.scheduler.context import Context
@@ -36,6 +36,21 @@ class InterPodAffinity(Plugin):
         if not existing and not template.affinity_terms and not template.anti_affinity_terms:
             return None
         return _Check(cluster, template, existing)
+
+    def hint(self, context: Context, template: Template, event: str, old: Object | None, new: Object | None) -> bool:
+        if not event.startswith("AssignedPod/"):
+            return True
+        # A pod that came may be one to join; one that went may be one to avoid, or one that avoided this.
+        namespaces = context.cluster.namespaces
+        gone = [pod for pod in (old,) if pod is not None]
+        for pod in [pod for pod in (new,) if pod is not None]:
+            if any(term.covers(pod, namespaces) for term in template.affinity_terms):
+                return True
+        return any(
+            (pod["spec"].get("affinity") or {}).get("podAntiAffinity")
+            or any(term.covers(pod, namespaces) for term in template.anti_affinity_terms)
+            for pod in gone
+        )
 
     def rating(self, context: Context, template: Template) -> Rating | None:
         cluster = context.cluster

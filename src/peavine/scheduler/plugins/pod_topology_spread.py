@@ -17,7 +17,7 @@ from peavine.scheduler.cluster import Match
 from peavine.scheduler.nodes import ALL, Ints, Mask, NodeTable, Rows
 from peavine.scheduler.plugins.base import SCORE_MAX, Check, Plugin, Rating
 from peavine.scheduler.plugins.node_affinity import required_mask
-from peavine.scheduler.template import AffinityTerm, SpreadConstraint, Template, selector_of, spread_constraint
+from peavine.scheduler.template import AffinityTerm, Object, SpreadConstraint, Template, selector_of, spread_constraint
 
 if TYPE_CHECKING:
     from peavine.scheduler.context import Context
@@ -63,6 +63,17 @@ class PodTopologySpread(Plugin):
     def check(self, context: Context, template: Template) -> Check | None:
         constraints, _ = self._constraints(context, template, True)
         return _Check([_Counts(context, template, c, constraints, True) for c in constraints]) if constraints else None
+
+    def hint(self, context: Context, template: Template, event: str, old: Object | None, new: Object | None) -> bool:
+        if not event.startswith("AssignedPod/"):
+            return True
+        constraints, _ = self._constraints(context, template, True)
+        return any(
+            pod is not None
+            and pod["metadata"].get("namespace") == template.namespace
+            and any(c.selector.matches(pod["metadata"].get("labels")) for c in constraints)
+            for pod in (old, new)
+        )
 
     def rating(self, context: Context, template: Template) -> Rating | None:
         constraints, all_labels = self._constraints(context, template, False)
