@@ -375,7 +375,12 @@ def _pruned(
     pruned = remove(at_last, intersection(difference(everything, kept), named_last), type)
     if version == tracking.gvk.api_version or tracking.convert is None:
         return pruned
-    return tracking.convert(pruned, tracking.gvk.api_version) or pruned
+    return tracking.convert(_framed(pruned, at_last), tracking.gvk.api_version) or pruned
+
+
+def _framed(part: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """`part` with the top-level objects that pruning took back as empty ones: conversions look into them."""
+    return {**{name: {} for name, value in whole.items() if isinstance(value, dict)}, **part}
 
 
 def _add_back_owned(
@@ -391,12 +396,12 @@ def _add_back_owned(
         owned[entry.version] = union(owned.get(entry.version, {}), entry.fields)
     for other in sorted(owned, key=lambda v: v != version):
         if other != version and tracking.convert is not None and tracking.type_at is not None:
-            whole, part = tracking.convert(merged, other), tracking.convert(pruned, other)
+            whole, part = tracking.convert(merged, other), tracking.convert(_framed(pruned, merged), other)
             if whole is None or part is None:
                 continue
             there = tracking.type_at(other)
             restored = _restored(whole, part, owned[other], there)
-            pruned = tracking.convert(restored, version) or pruned
+            pruned = tracking.convert(_framed(restored, merged), version) or pruned
         else:
             pruned = _restored(merged, pruned, owned[other], type)
     return pruned
