@@ -17,9 +17,8 @@ from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.controllers.deployment.arithmetic import scaled
 from peavine.controllers.expectations import Expectations
 from peavine.controllers.history import History
-from peavine.controllers.ownership import claim, owner_keys
+from peavine.controllers.ownership import claim, owner_keys, still_alive
 from peavine.controllers.pods import PodControl, slow_start
-from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of
 from peavine.machinery.selectors import selector_of
 
@@ -338,15 +337,3 @@ def max_unavailable(daemon_set: Object, nodes: int) -> int:
     surge = max_surge(daemon_set, nodes)
     wanted = scaled(_rolling(daemon_set).get("maxUnavailable", 1), nodes, up=True)
     return wanted if wanted or surge else 1
-
-
-async def still_alive(resource, owner: Object) -> bool:
-    """Whether the API server still has this owner (by uid), not being deleted: asked before an adoption."""
-    meta = owner["metadata"]
-    try:
-        fresh = await resource.get(meta["name"], meta["namespace"])
-    except ApiError as error:
-        if error.code == 404:
-            return False
-        raise
-    return fresh["metadata"]["uid"] == meta["uid"] and "deletionTimestamp" not in fresh["metadata"]

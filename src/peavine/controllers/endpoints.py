@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from peavine.client.informer import key_of
 from peavine.controllers import service_endpoints as rules
-from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.controllers.endpointslice import LABEL_HEADLESS, TRIGGER_TIME, services_selecting
+from peavine.controllers.controller import Context, Key, Object
+from peavine.controllers.endpointslice import LABEL_HEADLESS, TRIGGER_TIME
+from peavine.controllers.service_pods import ServicePodsController
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import now as stamp
 
@@ -21,26 +21,14 @@ LABEL_MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 MANAGED_BY = "endpoint-controller"
 
 
-class EndpointsController(Controller):
+class EndpointsController(ServicePodsController):
     name = "endpoints-controller"
     account = "endpoint-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.services = self.watch("v1", "services")
-        self.pods = self.read("v1", "pods")
-        self.pods.add_handler(self._pod_changed, self._pod_updated, self._pod_changed)
         self.endpoints = self.watch("v1", "endpoints")
         self.resource = self.client.resource("v1", "endpoints")
-
-    def _pod_changed(self, pod: Object) -> None:
-        for service in services_selecting(self.services.list(pod["metadata"]["namespace"]), pod):
-            self.queue.add(key_of(service))
-
-    def _pod_updated(self, old: Object, new: Object) -> None:
-        if rules.concerns_endpoints(old, new):
-            self._pod_changed(old)
-            self._pod_changed(new)
 
     async def reconcile(self, key: Key) -> float | None:
         service, current = self.services.get(*key), self.endpoints.get(*key)
@@ -50,8 +38,7 @@ class EndpointsController(Controller):
             return None
         if not rules.selects_pods(service):
             return None
-        selector = service["spec"]["selector"].items()
-        pods = [p for p in self.pods.list(key[0]) if selector <= (p["metadata"].get("labels") or {}).items()]
+        pods = self.pods_of(service)
         subsets, left_out = subsets_of(service, pods)
         labels = {k: v for k, v in (service["metadata"].get("labels") or {}).items() if k != LABEL_HEADLESS}
         labels[LABEL_MANAGED_BY] = MANAGED_BY

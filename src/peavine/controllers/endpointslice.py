@@ -10,11 +10,11 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from peavine.client.informer import key_of
 from peavine.controllers import service_endpoints as rules
-from peavine.controllers.controller import Context, Controller, Key, Object
+from peavine.controllers.controller import Context, Key, Object
 from peavine.controllers.expectations import Expectations
 from peavine.controllers.ownership import owner_reference
+from peavine.controllers.service_pods import ServicePodsController
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import now as stamp
 
@@ -29,29 +29,17 @@ RESERVED_LABELS = {LABEL_MANAGED_BY, LABEL_SERVICE, LABEL_HEADLESS}
 SAME_ZONE = ("PreferClose", "PreferSameZone")
 
 
-class EndpointSliceController(Controller):
+class EndpointSliceController(ServicePodsController):
     name = "endpointslice-controller"
     account = "endpointslice-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.services = self.watch("v1", "services")
-        self.pods = self.read("v1", "pods")
-        self.pods.add_handler(self._pod_changed, self._pod_updated, self._pod_changed)
         self.nodes = self.read("v1", "nodes")
         self.slices = self.watch("discovery.k8s.io/v1", "endpointslices", keys=_service_of)
         self.slices.add_index("service", _service_of)
         self.expectations = Expectations(self.slices, self.clock)
         self.resource = self.client.resource("discovery.k8s.io/v1", "endpointslices")
-
-    def _pod_changed(self, pod: Object) -> None:
-        for service in services_selecting(self.services.list(pod["metadata"]["namespace"]), pod):
-            self.queue.add(key_of(service))
-
-    def _pod_updated(self, old: Object, new: Object) -> None:
-        if rules.concerns_endpoints(old, new):
-            self._pod_changed(old)
-            self._pod_changed(new)
 
     async def reconcile(self, key: Key) -> float | None:
         service = self.services.get(*key)
@@ -64,8 +52,7 @@ class EndpointSliceController(Controller):
             return None
         if not rules.selects_pods(service) or not self.expectations.satisfied(key):
             return None
-        selector = service["spec"]["selector"].items()
-        pods = [p for p in self.pods.list(key[0]) if selector <= (p["metadata"].get("labels") or {}).items()]
+        pods = self.pods_of(service)
         for family in rules.families(service):
             mine = [s for s in existing if s["addressType"] == family]
             await self._sync_family(key, service, family, pods, mine)
@@ -228,11 +215,6 @@ def _service_of(slice_: Object) -> list[Key]:
     if labels.get(LABEL_MANAGED_BY) != MANAGED_BY or not labels.get(LABEL_SERVICE):
         return []
     return [(slice_["metadata"]["namespace"], labels[LABEL_SERVICE])]
-
-
-def services_selecting(services: list[Object], pod: Object) -> list[Object]:
-    labels = (pod["metadata"].get("labels") or {}).items()
-    return [s for s in services if rules.selects_pods(s) and s["spec"]["selector"].items() <= labels]
 
 
 def _ports(slice_: Object) -> list[Any]:

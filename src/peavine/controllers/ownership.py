@@ -103,3 +103,15 @@ async def _ignoring_gone(write: Awaitable[Object]) -> Object | None:
         if error.code in (404, 422) or (error.code == 409 and "uid" in error.message.lower()):
             return None
         raise
+
+
+async def still_alive(resource: Resource, owner: Object) -> bool:
+    """Whether the API server still has this owner (by uid), not being deleted: asked before an adoption."""
+    meta = owner["metadata"]
+    try:
+        fresh = await resource.get(meta["name"], meta["namespace"])
+    except ApiError as error:
+        if error.code == 404:
+            return False
+        raise
+    return fresh["metadata"]["uid"] == meta["uid"] and "deletionTimestamp" not in fresh["metadata"]

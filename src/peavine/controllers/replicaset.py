@@ -14,7 +14,7 @@ from peavine.api.core.podstate import condition, is_active, is_available, is_rea
 from peavine.client.informer import key_of
 from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.controllers.expectations import Expectations
-from peavine.controllers.ownership import claim, owner_keys
+from peavine.controllers.ownership import claim, owner_keys, still_alive
 from peavine.controllers.pods import PodControl, namespace_terminating, slow_start
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of, parse_time
@@ -62,7 +62,7 @@ class ReplicaSetController(Controller):
         selector = self.selector(owner)
         mine = self.pods.by_index("controller", owner["metadata"]["uid"])
         orphans = [p for p in self.pods.by_index("controller", ("", key[0])) if is_active(p)]
-        alive = partial(self._alive, owner)
+        alive = partial(still_alive, self.resource, owner)
         pods = await claim(owner, [*mine, *orphans], selector.matches, self.control.pods, alive)
         active = [p for p in pods if is_active(p)]
         failure: Exception | None = None
@@ -81,16 +81,6 @@ class ReplicaSetController(Controller):
         if min_ready and status.get("readyReplicas", 0) != status.get("availableReplicas", 0):
             return _until_available(active, min_ready, self.clock.time())
         return None
-
-    async def _alive(self, owner: Object) -> bool:
-        meta = owner["metadata"]
-        try:
-            fresh = await self.resource.get(meta["name"], meta["namespace"])
-        except ApiError as error:
-            if error.code == 404:
-                return False
-            raise
-        return fresh["metadata"]["uid"] == meta["uid"] and "deletionTimestamp" not in fresh["metadata"]
 
     async def _manage(self, key: Key, owner: Object, active: list[Object]) -> None:
         wanted = owner["spec"].get("replicas", 1)

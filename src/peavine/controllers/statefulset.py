@@ -12,10 +12,9 @@ from functools import partial
 from peavine.api.core.podstate import is_available, is_ready, is_terminal, phase
 from peavine.client.informer import key_of
 from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.controllers.daemonset import still_alive
 from peavine.controllers.deployment.arithmetic import scaled
 from peavine.controllers.history import History
-from peavine.controllers.ownership import claim, controlled_by, owner_keys
+from peavine.controllers.ownership import claim, controlled_by, owner_keys, still_alive
 from peavine.controllers.pods import PodControl, pod_from_template
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from peavine.api.apps.revisions import deployment_revision, equal_ignore_hash, pod_template_hash
@@ -28,7 +29,7 @@ from peavine.controllers.deployment.conditions import (
     rollout_status,
     seconds_until_deadline,
 )
-from peavine.controllers.ownership import claim, controlled_by, owner_keys, owner_reference
+from peavine.controllers.ownership import claim, controlled_by, owner_keys, owner_reference, still_alive
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of
 from peavine.machinery.selectors import selector_of
@@ -98,7 +99,8 @@ class DeploymentController(Controller):
             )
             return None
         candidates = self.replica_sets.list(key[0])
-        sets = await claim(deployment, candidates, selector.matches, self.sets, lambda: self._alive(deployment))
+        alive = partial(still_alive, self.resource, deployment)
+        sets = await claim(deployment, candidates, selector.matches, self.sets, alive)
         rollout = Rollout(self, deployment, sorted(sets, key=_age))
         if "deletionTimestamp" in deployment["metadata"]:
             await rollout.sync_status_only()
@@ -109,16 +111,6 @@ class DeploymentController(Controller):
         else:
             await rollout.recreate()
         return rollout.again
-
-    async def _alive(self, deployment: Object) -> bool:
-        meta = deployment["metadata"]
-        try:
-            fresh = await self.resource.get(meta["name"], meta["namespace"])
-        except ApiError as error:
-            if error.code == 404:
-                return False
-            raise
-        return fresh["metadata"]["uid"] == meta["uid"] and "deletionTimestamp" not in fresh["metadata"]
 
 
 class Rollout:

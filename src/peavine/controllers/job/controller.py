@@ -9,11 +9,10 @@ from peavine.api.conditions import condition
 from peavine.api.core.podstate import is_ready, is_terminal, phase
 from peavine.client.informer import key_of
 from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.controllers.daemonset import still_alive
 from peavine.controllers.expectations import Expectations
 from peavine.controllers.job import indexes as ix
 from peavine.controllers.job.policies import judge, met_success_policy
-from peavine.controllers.ownership import claim, owner_keys
+from peavine.controllers.ownership import claim, owner_keys, still_alive
 from peavine.controllers.pods import PodControl, namespace_terminating, slow_start
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of, parse_time, random_suffix
