@@ -96,3 +96,17 @@ def test_a_migration_rewrites_and_says_so_and_a_range_of_addresses_is_ready():
             await eventually(gone)
 
     asyncio.run(main())
+
+
+def test_the_servers_authority_is_published_as_a_trust_bundle():
+    async def main():
+        async with cluster("kube-apiserver-serving-clustertrustbundle-publisher-controller") as (client, _):
+            bundles = client.resource("certificates.k8s.io/v1", "clustertrustbundles")
+
+            async def published():
+                return [b for b in (await bundles.list())["items"] if "BEGIN CERT" in b["spec"]["trustBundle"]]
+
+            found = await eventually(published)
+            assert found[0]["metadata"]["name"].startswith("kubernetes.io:kube-apiserver-serving:")
+
+    asyncio.run(main())
