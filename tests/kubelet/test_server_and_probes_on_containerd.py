@@ -83,15 +83,13 @@ def test_other_probes_wait_for_the_startup_probe(node: TestNode) -> None:
 
 
 def test_logs_are_cut_as_asked(node: TestNode) -> None:
-    node.finish_pod(
-        node.pod("talker", sh("for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2"), restartPolicy="Never")
-    )
-    assert node.logs("talker").count("\n") == 6
-    assert node.logs("talker", tailLines=1) in ("bad\n", "line 5\n")
+    node.finish_pod(node.pod("talker", sh("for i in 1 2 3 4 5; do echo line $i; done"), restartPolicy="Never"))
+    assert node.logs("talker").count("\n") == 5
+    assert node.logs("talker", tailLines=2) == "line 4\nline 5\n"
     assert node.logs("talker", tailLines=0) == ""
     assert node.logs("talker", limitBytes=4) == "line"
     stamped = node.logs("talker", timestamps="true").splitlines()[0]
-    assert stamped.split(" ")[0].startswith("20") and stamped.split(" ", 1)[1] in ("line 1", "bad")
+    assert stamped.split(" ")[0].startswith("20") and stamped.split(" ", 1)[1] == "line 1"
     assert node.logs("talker", sinceTime="2100-01-01T00:00:00Z") == ""
     node.delete("talker", 0)
 

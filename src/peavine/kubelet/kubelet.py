@@ -280,6 +280,10 @@ class Kubelet:
         for sandbox in worker.record.sandboxes:
             self._by_container[sandbox.id] = worker
 
+    def index_container(self, worker: PodWorker, identity: str) -> None:
+        """Known from its first moment: it may end before anybody looks again."""
+        self._by_container[identity] = worker
+
     async def _watch_events(self) -> None:
         while True:
             try:
@@ -306,11 +310,12 @@ class Kubelet:
         """Find what events have not told: ends of containers, and pods that nobody knows any more."""
         seen: dict[str, int] = {}
         while True:
+            # Before looking: what is told during the look needs another one.
+            self._relisted.clear()
             try:
                 seen = await self._relist(seen)
             except RpcError as error:
                 log.info("relist: %s", error)
-            self._relisted.clear()
             try:
                 async with asyncio.timeout(self.relist_seconds):
                     await self._relisted.wait()

@@ -143,6 +143,7 @@ async def start_container(worker: PodWorker, spec: Object, sandbox_id: str) -> f
         record("Warning", "Failed", f"Error: {error.message}")
         worker.reasons[name] = ("CreateContainerError", error.message)
         return 10.0
+    kubelet.index_container(worker, container_id)
     record("Normal", "Created", "Container created")
     resizing.grant(worker, spec)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from peavine.api.core.podstate import condition, qos_class
 from peavine.api.core.resources import is_sidecar
-from peavine.kubelet.pods.actions import init_failed, should_restart
+from peavine.kubelet.pods.actions import container_hash, init_failed, should_restart
 from peavine.kubelet.pods.records import Container, PodRecord
 
 Object = dict[str, Any]
@@ -97,7 +97,7 @@ def container_status(
     else:
         status = {
             "name": name,
-            "image": current.image or container.get("image", ""),
+            "image": _image_name(container, current),
             "imageID": current.image_ref,
             "containerID": container_id(look, current),
             "restartCount": current.restart_count,
@@ -147,6 +147,14 @@ def container_status(
                 state["message"] = reason[1]
             status["state"] = {"waiting": state}
     return status
+
+
+def _image_name(container: Object, current: Container) -> str:
+    """The runtime's full name; of an image with several names, the one that was asked for."""
+    asked = container.get("image", "")
+    if current.hash != container_hash(container) or current.image.endswith(asked.rpartition("@")[0] or asked):
+        return current.image or asked
+    return str(asked) if ":" in asked.rpartition("/")[2] else current.image or str(asked)
 
 
 def _user(user: Object) -> Object:
