@@ -153,6 +153,8 @@ def test_4_2_the_kubelet_lets_nobody_in_without_identity_and_permission(tmp_path
     assert options.anonymous_auth is False  # 4.2.1
     assert options.authorization_mode == "Webhook"  # 4.2.2
     assert not any("read_only" in name for name in Options.__dataclass_fields__)  # 4.2.4
+    assert 0 < options.pod_pids_limit <= 4096  # 4.2.12
+    assert options.seccomp_default is True
 
 
 def test_no_process_shows_a_secret_on_its_command_line(server):
