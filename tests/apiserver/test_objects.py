@@ -344,3 +344,23 @@ def test_requests_without_rights_are_refused(tmp_path):
         assert (await api("GET", "/healthz", token="")).body == b"ok"
 
     run(tmp_path, scenario)
+
+
+def test_a_collection_is_deleted_as_it_is_selected(tmp_path):
+    async def scenario(api: Client):
+        for i in range(40):
+            body = config_map(f"m{i:02}")
+            body["metadata"]["labels"] = {"half": str(i % 2)}
+            if i == 6:
+                body["metadata"]["finalizers"] = ["example.com/x"]
+            await api("POST", MAPS, body)
+        dry = await api("DELETE", f"{MAPS}?labelSelector=half%3D0&dryRun=All")
+        assert len(dry.json["items"]) == 20
+        assert len((await api("GET", MAPS)).json["items"]) == 40
+        gone = await api("DELETE", f"{MAPS}?labelSelector=half%3D0")
+        assert gone.json["kind"] == "ConfigMapList"
+        assert [i["metadata"]["name"] for i in gone.json["items"]] == [f"m{i:02}" for i in range(0, 40, 2)]
+        left = [item["metadata"]["name"] for item in (await api("GET", MAPS)).json["items"]]
+        assert left == sorted([f"m{i:02}" for i in range(1, 40, 2)] + ["m06"])
+
+    run(tmp_path, scenario)

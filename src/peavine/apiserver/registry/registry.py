@@ -127,7 +127,15 @@ class Registry:
         entry = self.resource(kind).current(namespace, name)
         if entry is None:
             raise errors.not_found(kind.plural, name, kind.group)
+        await self.prepare(kind, (entry,))
         return entry
+
+    async def prepare(self, kind: Kind, entries: Iterable[Entry]) -> None:
+        """Before many objects are read in another version: one that a webhook converts is asked for all at once."""
+        ask = kind.hook("prefetch") if kind.hub is not kind else None
+        if ask is not None:
+            form = self.resource(kind).cache.form
+            await ask([form.load(entry) for entry in entries])
 
     def object(self, kind: Kind, entry: Entry) -> Object:
         """An entry as a dict in the version of `kind`; the caller's own."""
@@ -143,6 +151,7 @@ class Registry:
         await self.cache.reached(revision)
         resource = self.resource(kind)
         entry = resource.current(namespace, name)
-        if entry is not None and entry.revision == revision:
-            return entry
-        return resource.cache.form.entry(namespace if kind.namespaced else "", name, revision, value)
+        if entry is None or entry.revision != revision:
+            entry = resource.cache.form.entry(namespace if kind.namespaced else "", name, revision, value)
+        await self.prepare(kind, (entry,))
+        return entry

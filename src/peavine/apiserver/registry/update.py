@@ -104,7 +104,10 @@ def precondition(request: WriteRequest, wanted: str, actual: str) -> errors.ApiE
 
 async def _live(registry: Registry, request: WriteRequest) -> Entry | None:
     await registry.cache.fresh()
-    return registry.resource(request.kind).current(request.namespace, request.name)
+    entry = registry.resource(request.kind).current(request.namespace, request.name)
+    if entry is not None:
+        await registry.prepare(request.kind, (entry,))
+    return entry
 
 
 async def _replace(
