@@ -8,7 +8,7 @@ import orjson
 
 from peavine.cli.failures import CliError, shown_api_error
 from peavine.cli.flags import Parsed
-from peavine.cli.output.printers import print_name, printer_for
+from peavine.cli.output.printers import print_name, print_typed_json, printer_for
 from peavine.cli.resources import Target
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
@@ -32,6 +32,7 @@ class Changes:
         self.manager = flags.get("field-manager") or manager
         self.printer = printer_for(flags, formats=FORMATS) if flags.get("output") or flags.get("template") else None
         self.failed = False
+        self.typed = False  # whether objects were made by the command itself: JSON then has Go's order
 
     def _dry_run(self, flags: Parsed) -> str:
         value = flags.get("dry-run", "none")
@@ -79,6 +80,8 @@ class Changes:
         """`deployment.apps/web scaled`, or the object in the form of `-o`."""
         if self.printer is print_name:
             self.session.out.write(target.shown + "\n")
+        elif self.typed and self.flags.get("output") == "json":
+            print_typed_json(obj or target.object or {}, self.session.out)
         elif self.printer is not None:
             self.printer(obj or target.object or {}, self.session.out)
         else:

@@ -52,6 +52,15 @@ def parse(flags: Iterable[Flag], line: list[str], command: str, *, stop_at_argum
     by_name = {flag.name: flag for flag in flags}
     by_short = {flag.short: flag for flag in by_name.values() if flag.short}
     parsed = Parsed({flag.name: flag.initial for flag in by_name.values()})
+    try:
+        return _parse(parsed, by_name, by_short, line, stop_at_argument)
+    except CliError as error:
+        raise CliError(f"{error}\nSee 'kubectl {command} --help' for usage.") from None
+
+
+def _parse(
+    parsed: Parsed, by_name: dict[str, Flag], by_short: dict[str, Flag], line: list[str], stop_at_argument: bool
+) -> Parsed:
     at = 0
     while at < len(line):
         word = line[at]
@@ -63,10 +72,10 @@ def parse(flags: Iterable[Flag], line: list[str], command: str, *, stop_at_argum
             name, equals, value = word[2:].partition("=")
             flag = by_name.get(name)
             if flag is None:
-                raise CliError(f"unknown flag: --{name}\nSee 'kubectl {command} --help' for usage.")
+                raise CliError(f"unknown flag: --{name}")
             at = _take(parsed, flag, f"--{name}", value if equals else None, line, at)
         elif word.startswith("-") and len(word) > 1:
-            at = _shorthands(parsed, by_short, word, line, at, command)
+            at = _shorthands(parsed, by_short, word, line, at)
         else:
             parsed.arguments.append(word)
             if stop_at_argument:
@@ -75,13 +84,12 @@ def parse(flags: Iterable[Flag], line: list[str], command: str, *, stop_at_argum
     return parsed
 
 
-def _shorthands(parsed: Parsed, by_short: dict[str, Flag], word: str, line: list[str], at: int, command: str) -> int:
+def _shorthands(parsed: Parsed, by_short: dict[str, Flag], word: str, line: list[str], at: int) -> int:
     letters = word[1:]
     while letters:
         flag = by_short.get(letters[0])
         if flag is None:
-            usage = f"See 'kubectl {command} --help' for usage."
-            raise CliError(f"unknown shorthand flag: '{letters[0]}' in {word}\n{usage}")
+            raise CliError(f"unknown shorthand flag: '{letters[0]}' in {word}")
         rest = letters[1:]
         if flag.kind == "bool" and not rest.startswith("="):
             _set(parsed, flag, "true")

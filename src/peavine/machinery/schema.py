@@ -22,7 +22,7 @@ from peavine.machinery.facts import FieldFact, facts_path, load_facts
 from peavine.machinery.names import GVK
 
 DEFAULT_VERSION = "1.37"
-_FORMAT = 4  # of the compact index; a change makes old caches void
+_FORMAT = 5  # of the compact index; a change makes old caches void
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
@@ -280,7 +280,9 @@ def _build_index(definitions: dict[str, Any], stamp: str) -> tuple[dict[str, Any
     for name, definition in definitions.items():
         of_type = facts.get(name, {})
         fields = {}
-        for field, schema in definition.get("properties", {}).items():
+        for field, schema in sorted(
+            definition.get("properties", {}).items(), key=lambda item: _go_order(item[0], of_type)
+        ):
             fact = of_type.get(field)
             fields[field] = (_compact(schema), fact.compact() if fact else None)
         entry: dict[str, Any] = {"p": fields} if fields else {}
@@ -299,6 +301,13 @@ def _build_index(definitions: dict[str, Any], stamp: str) -> tuple[dict[str, Any
         offset += len(chunk) + 1
     lines = b"".join(chunks)
     return {"stamp": stamp, "bytes": len(lines), "names": names, "gvks": gvks}, lines
+
+
+def _go_order(field: str, facts: dict[str, FieldFact]) -> tuple[int, int | str]:
+    """Where a field stands in the Go struct: kind and apiVersion first, fields without facts last, by name."""
+    if field not in facts:
+        return (0, 0 if field == "kind" else 1) if field in ("kind", "apiVersion") else (2, field)
+    return (1, list(facts).index(field))
 
 
 def _compact(schema: dict[str, Any]) -> Any:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Inspect authorization: can-i, whoami."""
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
         print(__doc__)
         return None
     if rest[at] not in _COMMANDS:
-        raise CliError(
-            f'unknown command "{rest[at]}" for "kubectl auth"\nSee \'kubectl auth -h\' for help and examples'
-        )
+        raise CliError(f"unknown command \"{rest[at]}\"\nSee 'kubectl auth -h' for help and examples")
     run, flags, doc = _COMMANDS[rest[at]]
     return cast(ModuleType, SimpleNamespace(FLAGS=flags, run=run, __doc__=doc)), rest[at], rest[:at] + rest[at + 1 :]
 
@@ -31,9 +28,8 @@ async def _can_i(session: Session, flags: Parsed) -> int:
     if flags["list"]:
         return await _list(session, flags)
     if len(flags.arguments) not in (2, 3):
-        raise CliError(
-            "you must specify two or three arguments: verb, resource, and optional resourceName.\nSee 'kubectl auth can-i -h' for help and examples"
-        )
+        usage = "See 'kubectl auth can-i -h' for help and examples."
+        raise CliError(f"you must specify two arguments: verb resource or verb resource/resourceName.\n{usage}")
     verb, what, *names = flags.arguments
     spec: dict[str, Any]
     if what.startswith("/"):
@@ -103,9 +99,9 @@ async def _whoami(session: Session, flags: Parsed) -> int:
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     answer = await session.client.json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
     if flags["output"]:
-        from peavine.cli.output.printers import printer_for
+        from peavine.cli.output.printers import print_typed_json, printer_for
 
-        printer = printer_for(flags)
+        printer = print_typed_json if flags["output"] == "json" else printer_for(flags)
         if printer:
             printer(answer, session.out)
         return 0

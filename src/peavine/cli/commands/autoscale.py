@@ -28,6 +28,7 @@ async def run(session: Session, flags: Parsed) -> int:
     if flags["max"] < 1:
         raise CliError("--max=MAXPODS is required and must be at least 1, max: " + str(flags["max"]))
     changes = Changes(session, flags, "kubectl-autoscale")
+    changes.typed = True
     mapping = await session.mapping_of("autoscaling/v2", "HorizontalPodAutoscaler")
     if mapping is None:
         raise CliError("the server has no autoscaling/v2")

@@ -27,9 +27,7 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
         print(__doc__)
         return None
     if rest[at] not in _COMMANDS:
-        raise CliError(
-            f'unknown command "{rest[at]}" for "kubectl config"\nSee \'kubectl config -h\' for help and examples'
-        )
+        raise CliError(f"unknown command \"{rest[at]}\"\nSee 'kubectl config -h' for help and examples")
     run, flags, doc = _COMMANDS[rest[at]]
     return cast(ModuleType, SimpleNamespace(FLAGS=flags, run=run, __doc__=doc)), rest[at], rest[:at] + rest[at + 1 :]
 
@@ -117,15 +115,15 @@ async def _contexts(session: Session, flags: Parsed) -> int:
     current = document.get("current-context", "")
     wanted = flags.arguments
     known = {entry["name"] for entry in document["contexts"]}
-    for name in wanted:
-        if name not in known:
-            raise CliError(f"context {name} not found")
+    missing = next((name for name in wanted if name not in known), "")
     found = sorted((e for e in document["contexts"] if not wanted or e["name"] in wanted), key=lambda e: e["name"])
     if flags["output"] == "name":
         for entry in found:
             session.print(entry["name"])
         return 0
     writer = TableWriter(session.out)
+    if missing:
+        found = []
     if not flags["no-headers"]:
         writer.row(["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"])
     for entry in found:
@@ -135,6 +133,8 @@ async def _contexts(session: Session, flags: Parsed) -> int:
             [mark, entry["name"], context.get("cluster", ""), context.get("user", ""), context.get("namespace", "")]
         )
     writer.flush()
+    if missing:
+        raise CliError(f"context {missing} not found")
     return 0
 
 

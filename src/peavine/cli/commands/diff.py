@@ -65,6 +65,8 @@ async def _both(session: Session, flags: Parsed, target: Target):  # type: ignor
 
     original = orjson.loads((live["metadata"].get("annotations") or {}).get(LAST_APPLIED) or "{}")
     type = _patch_type(target)
-    patch = three_way(original, target.object or {}, live, type)
+    modified = target.object or {}
+    modified["metadata"].setdefault("annotations", {})
+    patch = three_way(original, modified, live, type)
     merged = await changes.patch(target, patch, "strategic" if type else "merge") if patch else live
     return live, merged

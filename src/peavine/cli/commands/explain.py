@@ -33,7 +33,10 @@ async def run(session: Session, flags: Parsed) -> int:
     if len(flags.arguments) > 1:
         raise CliError("We accept only this format: explain RESOURCE\n")
     name, *fields = flags.arguments[0].split(".")
-    mapping = await session.mapping(name)
+    try:
+        mapping = await session.mapping(name)
+    except CliError as error:
+        raise CliError(str(error), bare=True) from None
     if flags["api-version"]:
         found = await session.mapping_of(flags["api-version"], mapping.kind)
         if found is None:

@@ -32,11 +32,14 @@ Object = dict[str, Any]
 
 async def run(session: Session, flags: Parsed) -> int:
     changes = Changes(session, flags, "kubectl-expose")
+    changes.typed = True
     service = await session.mapping("services")
     chosen, flags.values["selector"] = flags["selector"], ""
     async for target in targets(session, flags, command="expose"):
         obj = _service(target, flags, chosen)
         made = Target(service, target.namespace, obj["metadata"]["name"], obj)
+        if session.flags.get("namespace"):
+            obj["metadata"]["namespace"] = target.namespace
         try:
             if changes.dry_run != "client":
                 made.object = await changes.create(made)

@@ -16,6 +16,7 @@ from peavine.cli.failures import CliError
 from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, PRINTING, Flag, Parsed, array, boolean, integer, string, strings
 from peavine.cli.resources import Target
 from peavine.cli.session import Session
+from peavine.machinery.errors import ApiError
 
 Object = dict[str, Any]
 Maker = Callable[[Parsed, str, list[str]], Object]
@@ -52,13 +53,17 @@ async def _create(session: Session, flags: Parsed, name: str, maker: Maker) -> i
         )
     obj = maker(flags, arguments[0], flags.after_dashes or [])
     changes = Changes(session, flags, "kubectl-create")
+    changes.typed = True
     mapping = await session.mapping_of(obj["apiVersion"], obj["kind"])
     if mapping is None:
         raise CliError(f'no matches for kind "{obj["kind"]}" in version "{obj["apiVersion"]}"')
     namespace = session.namespace if mapping.namespaced else None
     if namespace and (changes.dry_run != "client" or session.flags.get("namespace")):
         obj["metadata"]["namespace"] = namespace
-    await create(changes, flags, Target(mapping, namespace, arguments[0], obj))
+    try:
+        await create(changes, flags, Target(mapping, namespace, arguments[0], obj))
+    except ApiError as error:
+        raise CliError(f"failed to create {obj['kind'].lower()}: {error.message}") from None
     return changes.code
 
 

@@ -121,11 +121,25 @@ class _Pages:
             "limit": self.flags["chunk-size"],
         }
         while True:
-            page = await self._request(gvr.path(self.namespace), {k: v for k, v in query.items() if v})
+            try:
+                page = await self._request(gvr.path(self.namespace), {k: v for k, v in query.items() if v})
+            except ApiError as error:
+                raise self._unable(error) from None
             yield page
             query["continue"] = (page.get("metadata") or {}).get("continue", "")
             if not query["continue"]:
                 return
+
+    def _unable(self, error: ApiError) -> ApiError:
+        """A refused list, with what was asked for in its message."""
+        if error.code in (400, 404):
+            gvr = self.query.mapping.gvr
+            what = f'"{gvr.group}/{gvr.version}, Resource={gvr.resource}"'
+            labels, fields = self.flags["selector"], self.flags["field-selector"]
+            selected = f' that match label selector "{labels}", field selector "{fields}"'
+            asked = f"find {what}{selected}" if labels or fields else f"list {what}"
+            error.message = f"Unable to {asked}: {error.message}"
+        return error
 
     async def _request(self, path: str, query: Object) -> Object:
         if self.flags["sort-by"] and "Table" in self.accept:

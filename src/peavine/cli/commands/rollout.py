@@ -29,9 +29,7 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
         return None
     name = rest[at]
     if name not in _COMMANDS:
-        raise CliError(
-            f'unknown command "{name}" for "kubectl rollout"\nSee \'kubectl rollout -h\' for help and examples'
-        )
+        raise CliError(f"unknown command \"{name}\"\nSee 'kubectl rollout -h' for help and examples")
     run, flags, doc = _COMMANDS[name]
     return cast(ModuleType, SimpleNamespace(FLAGS=flags, run=run, __doc__=doc)), name, rest[:at] + rest[at + 1 :]
 
@@ -71,7 +69,7 @@ def progress(kind: str, obj: Object, revision: int = 0) -> tuple[str, bool, str]
     spec, status, meta = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
     name, replicas = meta["name"], spec.get("replicas", 1)
     if kind not in ("Deployment", "DaemonSet", "StatefulSet"):
-        raise CliError(f'no status viewer has been implemented for "{kind}"')
+        raise CliError(f"no status viewer has been implemented for {kind}")
     if revision and kind == "Deployment":
         found = (meta.get("annotations") or {}).get(REVISION)
         if found != str(revision):
@@ -176,7 +174,7 @@ async def _undo(session: Session, flags: Parsed) -> int:
     async for target in targets(session, flags, command="rollout undo"):
         if (target.object or {}).get("spec", {}).get("paused"):
             raise CliError(
-                f"you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume {target.shown}' and try again"
+                "you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume' and try again"
             )
         found = await _revisions(session, target)
         wanted = flags["to-revision"]

@@ -44,9 +44,11 @@ async def run(session: Session, flags: Parsed) -> int:
         raise CliError("--rm should only be used for attached containers")
     pod = _pod(name, words, flags)
     changes = Changes(session, flags, "kubectl-run")
+    changes.typed = True
     target = Target(await session.mapping("pods"), session.namespace, name, pod)
-    if changes.dry_run != "client":
+    if session.flags.get("namespace") or changes.dry_run != "client":
         pod["metadata"]["namespace"] = session.namespace
+    if changes.dry_run != "client":
         target.object = await changes.create(target)
     attaching = (flags["attach"] or flags["stdin"]) and changes.dry_run == "none"
     if not attaching:

@@ -33,7 +33,7 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
         return None
     name = {"sa": "serviceaccount"}.get(rest[at], rest[at])
     if name not in _COMMANDS:
-        raise CliError(f'unknown command "{rest[at]}" for "kubectl set"\nSee \'kubectl set -h\' for help and examples')
+        raise CliError(f"unknown command \"{rest[at]}\"\nSee 'kubectl set -h' for help and examples")
     change, done, flags, doc = _COMMANDS[name]
 
     async def run(session: Session, parsed: Parsed) -> int:
@@ -128,17 +128,22 @@ def _env(spec: Object, flags: Parsed, settings: list[str]) -> None:
 
 def _list_env(session: Session, target: Target, obj: Object) -> None:
     for container in _containers(pod_spec(obj)):
-        session.print(
-            f"# {target.mapping.plural}/{target.name}, container {container['name']}".replace(
-                target.mapping.plural, target.mapping.kind
-            )
-        )
+        session.print(f"# {target.mapping.kind} {target.name}, container {container['name']}")
         for entry in container.get("env") or ():
-            session.print(
-                f"{entry['name']}={entry.get('value', '')}"
-                if "valueFrom" not in entry
-                else f"# {entry['name']} from {next(iter(entry['valueFrom']))}"
-            )
+            source = entry.get("valueFrom")
+            if not source:
+                session.print(f"{entry['name']}={entry.get('value', '')}")
+            elif "fieldRef" in source:
+                session.print(f"# {entry['name']} from field path {source['fieldRef']['fieldPath']}")
+            elif "resourceFieldRef" in source:
+                session.print(f"# {entry['name']} from resource field {source['resourceFieldRef']['resource']}")
+            else:
+                kind, ref = (
+                    ("secret", source.get("secretKeyRef"))
+                    if "secretKeyRef" in source
+                    else ("configmap", source.get("configMapKeyRef"))
+                )
+                session.print(f"# {entry['name']} from {kind} {(ref or {}).get('name')}, key {(ref or {}).get('key')}")
 
 
 def _resources(spec: Object, flags: Parsed, settings: list[str]) -> None:

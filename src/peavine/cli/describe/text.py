@@ -7,11 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from peavine.cli.failures import printable
+from peavine.cli.output.tables import align
 from peavine.machinery.duration import human_duration
 from peavine.machinery.meta import parse_time
-
-_PADDING = 2
 
 
 class Text:
@@ -34,30 +32,6 @@ class Text:
         return align([line.split("\t") for line in self.lines])
 
 
-def align(rows: list[list[str]], padding: int = _PADDING) -> str:
-    """Go's tabwriter: a column is a run of lines that all have the cell; the last cell of a line is in no column."""
-    widths: list[list[int]] = [[0] * max(0, len(row) - 1) for row in rows]
-    depth = max((len(row) for row in rows), default=0)
-    for column in range(depth):
-        at = 0
-        while at < len(rows):
-            if len(rows[at]) - 1 <= column:
-                at += 1
-                continue
-            end = at
-            while end < len(rows) and len(rows[end]) - 1 > column:
-                end += 1
-            longest = max(len(rows[i][column]) for i in range(at, end))
-            width = longest + padding
-            for i in range(at, end):
-                widths[i][column] = width
-            at = end
-    lines = []
-    for row, sizes in zip(rows, widths, strict=True):
-        lines.append("".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)) + row[-1])
-    return "".join(printable(line) + "\n" for line in lines)
-
-
 def labels(text: Text, level: int, name: str, values: Mapping[str, str] | None, skip: Iterable[str] = ()) -> None:
     """One label a line, the name before the first; `<none>` without any."""
     shown = {key: value for key, value in (values or {}).items() if key not in skip}
@@ -65,7 +39,10 @@ def labels(text: Text, level: int, name: str, values: Mapping[str, str] | None, 
         text.line(level, f"{name}:\t<none>")
         return
     for at, key in enumerate(sorted(shown)):
-        text.line(level, f"{name}:\t{key}={shown[key]}" if at == 0 else f"\t{key}={shown[key]}")
+        if at == 0:
+            text.line(level, f"{name}:\t{key}={shown[key]}")
+        else:
+            text.line(0, f"\t{key}={shown[key]}")
 
 
 def annotation_lines(text: Text, level: int, name: str, values: Mapping[str, str] | None) -> None:

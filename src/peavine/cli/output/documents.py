@@ -16,6 +16,26 @@ def to_json(value: Any) -> str:
     return text + "\n"
 
 
+def to_typed_json(value: Any, type: Any) -> str:
+    """As `to_json`, with the fields in the order of the Go type: how kubectl prints objects that it made itself."""
+    text = json.dumps(_in_go_order(value, type), indent=4, ensure_ascii=False, separators=(",", ": "))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text + "\n"
+
+
+def _in_go_order(value: Any, type: Any) -> Any:
+    if isinstance(value, dict):
+        if type is None or type.kind != "object":
+            inner = type.items if type is not None else None
+            return {key: _in_go_order(value[key], inner) for key in sorted(value)}
+        ordered = [key for key in type.fields if key in value] + sorted(key for key in value if key not in type.fields)
+        return {key: _in_go_order(value[key], type.fields[key].type if key in type.fields else None) for key in ordered}
+    if isinstance(value, list):
+        return [_in_go_order(item, type.items if type is not None else None) for item in value]
+    return value
+
+
 def to_yaml(value: Any) -> str:
     """Block style, long plain text folded at 80 columns, text of several lines as a literal block."""
     import yaml
@@ -55,7 +75,7 @@ def _dumper() -> Any:
     Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), ["t", "f"])
     Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^-?\d+$"), list("-0123456789"))
     Dumper.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^-?[\d.]+(?:e[-+]?\d+)?$"), list("-0123456789")
+        "tag:yaml.org,2002:float", re.compile(r"^-?\d+(?:\.\d*)?(?:e[-+]?\d+)?$"), list("-0123456789")
     )
     Dumper.add_representer(str, represent_string)
     Dumper.add_representer(dict, represent_map)

@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
-from peavine.cli.output.documents import to_json, to_yaml
-from peavine.cli.output.tables import TableWriter
+from peavine.cli.output.documents import to_json, to_typed_json, to_yaml
+from peavine.cli.output.tables import align
 from peavine.machinery.jsonpath import JsonPath, JsonPathError, relaxed, show
 
 Object = dict[str, Any]
@@ -76,6 +76,16 @@ def without_managed(obj: Object, keep: bool = False) -> Object:
     return obj
 
 
+def print_typed_json(obj: Object, out: TextIO) -> None:
+    """JSON of an object that this program made, not the server: fields in the order of its Go type."""
+    from peavine.machinery.names import GVK, split_group_version
+    from peavine.machinery.schema import Schema
+
+    group, version = split_group_version(obj.get("apiVersion", ""))
+    type = Schema.load().for_kind(GVK(group, version, obj.get("kind", "")))
+    out.write(to_typed_json(without_managed(obj), type))
+
+
 class _DocumentPrinter:
     def __init__(self, form: Callable[[Any], str], keep_managed: bool) -> None:
         self.form, self.keep_managed, self.count = form, keep_managed, 0
@@ -102,7 +112,7 @@ def _jsonpath(template: str, missing: bool, as_json: bool) -> Printer:
     try:
         path = JsonPath(template, allow_missing_keys=missing)
     except JsonPathError as error:
-        raise CliError(f"error parsing jsonpath {template}, {error}\n") from None
+        raise CliError(f"error parsing jsonpath {template}, {error}") from None
 
     def print_path(obj: Object, out: TextIO) -> None:
         try:
@@ -132,17 +142,15 @@ class CustomColumns:
             except JsonPathError as error:
                 raise CliError(str(error)) from None
         self.headers = not no_headers
-        self.writer: TableWriter | None = None
 
     def __call__(self, obj: Object, out: TextIO) -> None:
-        if self.writer is None:
-            self.writer = TableWriter(out)
-            if self.headers:
-                self.writer.row([name for name, _ in self.columns])
+        rows = [[name for name, _ in self.columns]] if self.headers else []
+        self.headers = False
         is_list = obj.get("kind", "").endswith("List") and isinstance(obj.get("items"), list)
         for item in obj["items"] if is_list else [obj]:
-            self.writer.row([",".join(map(_cell, path.find(item))) or "<none>" for _, path in self.columns])
-        self.writer.flush()
+            rows.append([",".join(map(_cell, path.find(item))) or "<none>" for _, path in self.columns])
+        lines = "\n".join("\t".join(row) for row in rows).split("\n")  # a value of several lines breaks the table
+        out.write(align([line.split("\t") for line in lines], padding=3, width_min=6))
 
 
 def _cell(value: Any) -> str:

@@ -48,6 +48,30 @@ def cell_text(value: Any) -> str:
     return printable(text)
 
 
+def align(rows: list[list[str]], padding: int = 2, width_min: int = 0) -> str:
+    """Go's tabwriter: a column is a run of lines that all have the cell; the last cell of a line is in no column."""
+    widths: list[list[int]] = [[0] * max(0, len(row) - 1) for row in rows]
+    depth = max((len(row) for row in rows), default=0)
+    for column in range(depth):
+        at = 0
+        while at < len(rows):
+            if len(rows[at]) - 1 <= column:
+                at += 1
+                continue
+            end = at
+            while end < len(rows) and len(rows[end]) - 1 > column:
+                end += 1
+            longest = max(len(rows[i][column]) for i in range(at, end))
+            width = max(width_min, longest + padding)
+            for i in range(at, end):
+                widths[i][column] = width
+            at = end
+    lines = []
+    for row, sizes in zip(rows, widths, strict=True):
+        lines.append("".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)) + row[-1])
+    return "".join(printable(line) + "\n" for line in lines)
+
+
 class TablePrinter:
     """Server-made tables, with the columns and additions that flags ask for."""
 
