@@ -1,7 +1,7 @@
-"""Exec and attach for a WebSocket client (v5.channel.k8s.io), carried on as SPDY (v4.channel.k8s.io).
+"""Exec and attach for a WebSocket client, carried on as SPDY (v4.channel.k8s.io).
 
 A WebSocket message is a channel number and data: 0 stdin, 1 stdout, 2 stderr, 3 the final Status, 4 terminal sizes.
-The client ends its stdin with the two bytes 255, 0.
+A client of v5 can end its stdin, with the two bytes 255, 0; that is all that v4 lacks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from peavine.wire import websocket_headers as handshake
 if TYPE_CHECKING:
     from peavine.apiserver.streams.serve import Streams
 
-PROTOCOL = "v5.channel.k8s.io"
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")  # the best first
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _BACKEND_PROTOCOL = "v4.channel.k8s.io"
 _chunk_bytes = 32 * 1024
@@ -31,12 +31,12 @@ streams_seconds = 30.0  # for the kubelet to accept all streams
 _SUCCESS = b'{"metadata":{},"status":"Success"}'
 
 
-async def translate(exchange: Exchange, backend: Backend, streams: Streams) -> Response | None:
+async def translate(exchange: Exchange, backend: Backend, streams: Streams, protocol: str) -> Response | None:
     """Accept the WebSocket, then run the command; whatever goes wrong from there on is told on the error channel."""
     from peavine.wire.websocket import WebSocket
 
     try:
-        head = handshake.accept_head(exchange.info.headers, PROTOCOL)
+        head = handshake.accept_head(exchange.info.headers, protocol)
     except ValueError as error:
         raise bad_request(str(error)) from error
     raw = exchange.take_over(head)

@@ -32,10 +32,12 @@ async def serve(exchange: Exchange, backend: Backend, streams: Streams | None = 
         raise bad_request("Upgrade request required")
     if websocket.is_websocket(headers):
         offered = websocket.offered(headers)
-        if streams is not None and "v5.channel.k8s.io" in offered:
-            from peavine.apiserver.streams.remotecommand import translate
+        if streams is not None:
+            from peavine.apiserver.streams.remotecommand import PROTOCOLS, translate
 
-            return await translate(exchange, backend, streams)
+            protocol = next((known for known in PROTOCOLS if known in offered), None)
+            if protocol is not None:
+                return await translate(exchange, backend, streams, protocol)
         if streams is None:
             from peavine.apiserver.streams.tunnel import TUNNELLED, tunnel
 
