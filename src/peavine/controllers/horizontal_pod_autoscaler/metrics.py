@@ -77,7 +77,9 @@ class Metrics:
         try:
             return await self.client.json("GET", path, query={k: v for k, v in query.items() if v})
         except ApiError as error:
-            raise NoMetrics(f"{failure}: {error.message}") from error
+            absent = error.code == 404 and not error.reason
+            message = f"the server could not find the requested resource (get {path})" if absent else error.message
+            raise NoMetrics(f"{failure}: {message.strip()}") from error
 
 
 def _metric_selector(metric: Object, name: str) -> dict[str, str]:
