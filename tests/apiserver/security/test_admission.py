@@ -650,3 +650,14 @@ def test_a_node_asks_for_certificates_of_its_own_pods_only_and_a_signer_alone_an
     signed = {**asked(mine), "status": {"certificateChain": "x"}}
     req = review(signed, resource, group, operation="UPDATE", old=asked(mine), subresource="status")
     assert "not permitted to sign" in refusal(chain, req).message
+
+
+def test_nobody_but_the_servers_says_where_the_api_is(objects, chain):
+    def lease(name, **labels):
+        obj = {"metadata": {"name": name, "namespace": "kube-system", "labels": labels}}
+        return review(obj, "leases", "coordination.k8s.io", namespace="kube-system")
+
+    forged = {"apiserver.kubernetes.io/identity": "kube-apiserver"}
+    for req in (lease("apiserver-x"), lease("innocent", **forged)):
+        assert "written by API servers only" in refusal(chain, req).message
+    run(chain, lease("kube-scheduler"))

@@ -128,6 +128,7 @@ def build_chain(
         if (on or name in enabled) and name not in disabled:
             plugins.append(_load(module, name)(context))
     plugins.append(_load("rbac_escalation", "EscalationGuard")(context))
+    plugins.append(_load("server_leases", "ServerLeaseGuard")(context))
     return Chain([*plugins, *last])
 
 
