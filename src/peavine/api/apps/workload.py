@@ -32,10 +32,11 @@ def validate_template(template: Object | None, spec: Object, field: str) -> list
     selector = spec.get("selector")
     if template is None:
         return [required(field)]
-    labels = (template.get("metadata") or {}).get("labels") or {}
+    given = (template.get("metadata") or {}).get("labels")
+    labels = given or {}
     if not selects_template(selector, labels):
         message = "`selector` does not match template `labels`"
-        errors.append(invalid_value(f"{field}.metadata.labels", labels or None, message))
+        errors.append(invalid_value(f"{field}.metadata.labels", given, message))
     errors += validate_pod_template(template, field)
     pod = template.get("spec") or {}
     if (spec.get("replicas") or 0) > 1:

@@ -120,7 +120,7 @@ def validate_create(obj: Object) -> list[FieldError]:
     if not capacity:
         errors.append(required("spec.capacity"))
     if "storage" not in capacity or len(capacity) > 1:
-        errors.append(not_supported("spec.capacity", capacity, ["storage"]))
+        errors.append(not_supported("spec.capacity", spec.get("capacity"), ["storage"]))
     for resource, value in capacity.items():
         errors += positive_quantity(f"spec.capacity[{resource}]", value)
     policy = spec.get("persistentVolumeReclaimPolicy")

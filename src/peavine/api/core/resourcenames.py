@@ -32,7 +32,6 @@ STANDARD_QUOTA = frozenset(
     ]
 )
 STANDARD = STANDARD_QUOTA | frozenset(("storage",))
-LIMIT_RANGE_POD = frozenset(("cpu", "memory", "ephemeral-storage"))
 INTEGERS = frozenset(
     [
         "pods",
@@ -93,10 +92,7 @@ def validate_quota_name(field: str, name: str) -> list[FieldError]:
 
 def validate_limit_range_name(field: str, name: str, type: str) -> list[FieldError]:
     if type in ("Pod", "Container"):
-        errors = validate_name(field, name)
-        if "/" not in name and name not in LIMIT_RANGE_POD and not _prefixed(name):
-            errors.append(invalid_value(field, name, "must be a standard limit type or fully qualified"))
-        return errors
+        return validate_container_name(field, name)
     return validate_name(field, name)
 
 
