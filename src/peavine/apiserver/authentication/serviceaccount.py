@@ -32,7 +32,7 @@ from peavine.machinery import errors
 
 DEFAULT_ISSUER = "https://kubernetes.default.svc.cluster.local"
 LEGACY_ISSUER = "kubernetes/serviceaccount"
-TOKENS_REMEMBERED_MAX = 10_000
+TOKENS_REMEMBERED_MAX = 4096
 LEEWAY_SECONDS = 60.0  # an object is gone for its tokens this long after its deletion began, or at once when gone
 EXPIRATION_SECONDS_MIN, EXPIRATION_SECONDS_MAX = 600, 1 << 32
 DEFAULT_EXPIRATION_SECONDS = 3600
