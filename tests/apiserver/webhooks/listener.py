@@ -50,25 +50,32 @@ class Listener:
 
     def __init__(self, answer):
         self.answer, self.reviews, self.port = answer, [], 0
+        self.connections, self.keeps = 0, True
 
     @property
     def client_config(self):
         return {"url": f"https://127.0.0.1:{self.port}/hook", "caBundle": certificate()[2]}
 
     async def serve(self, reader, writer):
+        self.connections += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-            size = int(head.split("content-length: ")[1].split("\r\n")[0])
-            body = json.loads(await reader.readexactly(size))
-            self.reviews.append(body)
-            answer = self.answer(body)
-            if answer is None:
-                await reader.read()
-            else:
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
-                await writer.drain()
+            while await self.one(reader, writer):
+                pass
         writer.close()
+
+    async def one(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        size = int(head.split("content-length: ")[1].split("\r\n")[0])
+        body = json.loads(await reader.readexactly(size))
+        self.reviews.append(body)
+        answer = self.answer(body)
+        if answer is None:
+            await reader.read()
+            return False
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        await writer.drain()
+        return self.keeps
 
 
 @functools.cache

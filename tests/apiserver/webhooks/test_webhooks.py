@@ -259,3 +259,12 @@ async def test_a_conversion_webhook_converts(tmp_path):
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
         loop.close()
+
+
+@pytest.mark.parametrize(("keeps", "connections"), [(True, 1), (False, 5)])
+async def test_a_connection_is_used_again_if_the_webhook_keeps_it(tmp_path, keeps, connections):
+    async with hooked(tmp_path, "validating", allowed) as (client, listener):
+        listener.keeps = keeps
+        for number in range(5):
+            assert (await client("POST", MAPS, config_map(f"m{number}"))).status == 201
+        assert (len(listener.reviews), listener.connections) == (5, connections)

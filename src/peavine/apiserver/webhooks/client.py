@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -18,6 +19,8 @@ from peavine.apiserver.streams.backend import read_answer
 
 Object = dict[str, Any]
 answer_bytes_max = 8 << 20
+idle_connections_max = 8  # to one webhook
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class WebhookError(Exception):
@@ -103,15 +106,49 @@ async def ask(lister: Lister, client: Object, review: Object, seconds: float) ->
     return _understood(answer.status, answer.body)
 
 
+# Connections that have answered and may be asked again, by loop and target. A webhook that closes them costs nothing.
+_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Any, ...], list[_Connection]]] = WeakKeyDictionary()
+
+
 async def _post(target: Target, body: bytes) -> Any:
+    idle = _idle.setdefault(asyncio.get_running_loop(), {})
+    key = (target.host, target.port, target.server_name, id(target.tls))
+    request = _head(target, len(body)) + body
+    known = idle.get(key)
+    while known:
+        reader, writer = known.pop()
+        if reader.at_eof() or writer.is_closing():
+            writer.close()
+            continue
+        try:
+            return await _exchange(reader, writer, request, idle.setdefault(key, []))
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                raise
+            # It was closed while it lay idle: nothing of this request has been answered, so it is asked anew.
+        except ConnectionError:
+            pass
     reader, writer = await asyncio.open_connection(
         target.host, target.port, ssl=target.tls, server_hostname=target.server_name
     )
+    return await _exchange(reader, writer, request, idle.setdefault(key, []))
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, idle: list[_Connection]
+) -> Any:
     try:
-        writer.write(_head(target, len(body)) + body)
-        return await read_answer(reader, writer)
-    finally:
+        writer.write(request)
+        answer = await read_answer(reader, writer)
+    except BaseException:
         writer.close()
+        raise
+    whole = answer.header("content-length") or answer.header("transfer-encoding").lower() == "chunked"
+    if whole and answer.header("connection").lower() != "close" and len(idle) < idle_connections_max:
+        idle.append((reader, writer))
+    else:
+        writer.close()
+    return answer
 
 
 def _head(target: Target, size: int) -> bytes:
@@ -122,7 +159,6 @@ def _head(target: Target, size: int) -> bytes:
         "Accept: application/json",
         "User-Agent: kube-apiserver-admission",
         f"Content-Length: {size}",
-        "Connection: close",
     ]
     return "\r\n".join([*lines, "", ""]).encode()
 
