@@ -119,6 +119,11 @@ class ApiServer:
         self.issuer = security.token_issuer(config, self.lister, self.clock)
         self.authenticator = security.authenticator(config, self.lister, self.issuer, self.clock)
         self.authorizer = security.authorizer(config, self.lister, self.clock)
+        if config.authorization_config:
+            from peavine.apiserver.authorization.webhook import follow
+
+            path, authorizer = config.authorization_config, self.authorizer
+            self.upkeep.keep("authorization-config", lambda: follow(authorizer, path, self.clock))
         ranges = config.service_cluster_ip_range.split(",")
         first, _, last = config.service_node_port_range.partition("-")
         ports = Ports(StoreLedger(self.store), int(first), int(last))

@@ -117,6 +117,7 @@ async def handle_get(registry: Registry, exchange: Exchange, kind: Kind, namespa
     entry = registry.resource(kind).current(namespace, name)
     if entry is None:
         raise errors.not_found(kind.plural, name, kind.group)
+    await registry.prepare(kind, (entry,))
     rendering = Rendering(kind, registry.resource(kind).cache, output)
     return Response(200, rendering.object(entry), output.media_type)
 
@@ -135,6 +136,9 @@ async def handle_list(registry: Registry, exchange: Exchange, kind: Kind, namesp
         if sum(len(entry.rest) for entry in entries) > STREAM_FROM_BYTES:
             await stream_list(exchange, rendering, entries, meta)
             return None
+    elif kind.hub is not kind:
+        entries = list(entries)
+        await registry.prepare(kind, entries)
     return Response(200, rendering.list_of(entries, meta, include), output.media_type)
 
 

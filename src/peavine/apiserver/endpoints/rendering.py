@@ -102,6 +102,17 @@ class Rendering:
         parts.append(b"]}\n")
         yield b"".join(parts)
 
+    def item(self, obj: Object) -> bytes:
+        """An object as an item of a plain JSON list."""
+        if self.kind.definition:
+            obj = {k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}
+        return dumps(obj)
+
+    def joined_list(self, items: list[bytes], meta: Object) -> bytes:
+        """A plain JSON list of items that are bytes already."""
+        before = dumps({"kind": self.kind.list_kind, "apiVersion": self.kind.api_version, "metadata": meta})
+        return b'%b,"items":[%b]}\n' % (before[:-1], b",".join(items))
+
     def listed(self, objects: Sequence[Object], meta: Object, include_object: str = "Metadata") -> Object:
         kind, output = self.kind, self.output
         if output.kind == "Table":

@@ -102,6 +102,8 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     cached = registry.resource(kind).cache
     rendering = Rendering(kind, cached, output, framing)
     first = await _prepare(registry, cached, options)
+    if not first and kind.hub is not kind:
+        await registry.prepare(kind, cached.entries(namespace))
     past = await recall(registry, cached, first) if first and first < cached.floor else []
 
     sink = StreamSink(exchange)

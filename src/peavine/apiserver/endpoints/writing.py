@@ -323,6 +323,9 @@ async def handle_delete_collection(registry: Registry, exchange: Exchange, kind:
     if info.query.get("dryRun"):
         request.dry_run = True
     entries, meta = await select(registry, kind, namespace, options)
-    objects = await delete_collection(registry, request, list(entries))
     rendering = Rendering(kind, registry.resource(kind).cache, output)
+    if rendering.joins:  # many objects: kept as bytes, not as objects
+        parts = await delete_collection(registry, request, list(entries), rendering.item)
+        return Response(200, rendering.joined_list(parts, meta), output.media_type)
+    objects = await delete_collection(registry, request, list(entries), lambda obj: obj)
     return Response(200, encode(rendering.listed(objects, meta), output), output.media_type)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from peavine.api.kind import Kind
 from peavine.apiserver.admission.request import DELETE
@@ -16,6 +17,7 @@ from peavine.machinery import errors
 from peavine.machinery.meta import now, parse_time
 from peavine.store.interface import Conflict
 
+T = TypeVar("T")
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 DELETE_TRIES = 20
 # Deletions of a collection under way at once: they share the store's commits.
@@ -238,19 +240,22 @@ def _finalizers(hub: Kind, live: Object, options: Object, request: WriteRequest)
     return kept
 
 
-async def delete_collection(registry: Registry, request: WriteRequest, entries: list[Entry]) -> list[Object]:
-    """Delete the given entries, a few at a time, passing over what goes meanwhile; the objects as they were left.
+async def delete_collection(
+    registry: Registry, request: WriteRequest, entries: list[Entry], shown: Callable[[Object], T]
+) -> list[T]:
+    """Delete the given entries, a few at a time, passing over what goes meanwhile.
 
-    The first refusal (other than "not found") ends it and is raised.
+    `shown` makes of each object as it was left what is to be returned. The first refusal (other than "not found") ends
+    it and is raised.
     """
-    left: list[Object | None] = [None] * len(entries)
+    left: list[T | None] = [None] * len(entries)
     waiting = iter(enumerate(entries))
 
     async def work() -> None:
         for place, entry in waiting:
             one = replace(request, namespace=entry.namespace, name=entry.name)
             try:
-                left[place], _ = await delete(registry, one)
+                left[place] = shown((await delete(registry, one))[0])
             except errors.ApiError as error:
                 if error.reason != "NotFound":
                     raise
@@ -261,4 +266,4 @@ async def delete_collection(registry: Registry, request: WriteRequest, entries: 
                 await worker
     except* errors.ApiError as group:
         raise group.exceptions[0] from None
-    return [obj for obj in left if obj is not None]
+    return [item for item in left if item is not None]

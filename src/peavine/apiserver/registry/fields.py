@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
+from peavine.api.kind import Kind
 from peavine.apiserver.registry.registry import Registry
 from peavine.apiserver.registry.request import Object, WriteRequest
 from peavine.machinery.apply import Tracking, apply, track_update
 from peavine.machinery.meta import now
+from peavine.machinery.names import split_group_version
 
 DUPLICATE_OWNERS = (
     ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may "
@@ -44,9 +49,30 @@ def tracking(registry: Registry, request: WriteRequest) -> Tracking:
         elif not subresource and "status" in kind.subresources:
             reset = (("status",),)
         type = registry.type_of(kind)
-        made = Tracking(kind.gvk, type, subresource, reset, schema_may_change=not kind.definition)
+        more: dict[str, Any] = {}
+        if not kind.virtual and len(registry.resource(kind).kinds) > 1:
+            more = _other_versions(registry, kind)
+        made = Tracking(kind.gvk, type, subresource, reset, schema_may_change=not kind.definition, **more)
         found = registry.trackings[key] = (kind, made)
     return found[1]
+
+
+def _other_versions(registry: Registry, kind: Kind) -> dict[str, Any]:
+    """How entries of managed fields are read that another version of the same resource has made."""
+
+    def other(api_version: str) -> Kind | None:
+        group, version = split_group_version(api_version)
+        return registry.kind(group, version, kind.plural)
+
+    def convert(obj: Object, api_version: str) -> Object | None:
+        to = other(api_version)
+        return None if to is None else to.from_storage(kind.to_storage(copy.deepcopy(obj)))
+
+    def type_at(api_version: str) -> Any:
+        to = other(api_version)
+        return registry.type_of(to) if to is not None else None
+
+    return {"convert": convert, "type_at": type_at}
 
 
 def track(registry: Registry, request: WriteRequest, live: Object | None, new: Object) -> Object:
