@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from peavine.apiserver.cache import resource
 from peavine.apiserver.endpoints import watching
@@ -255,15 +256,19 @@ def test_a_watch_ends_at_its_time_and_at_the_servers_end(tmp_path):
 
 
 def test_a_watcher_that_does_not_read_is_cut_and_slows_nobody(tmp_path, monkeypatch):
-    monkeypatch.setattr(watching, "HELD_FRAMES_MAX", 20)
+    monkeypatch.setattr(watching, "HELD_FRAMES_MAX", 10)
 
     async def scenario(api: Client):
-        reader, writer = await api.open()
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # so that little fits on the way
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", api.port))
+        reader, writer = await asyncio.open_connection(sock=sock)
         writer.write(request_bytes("GET", f"{MAPS}?watch=1"))
         await reader.readuntil(b"\r\n\r\n")
         reader._transport.pause_reading()
         async with api.watch(f"{MAPS}?watch=1") as fast:
-            for i in range(60):
+            for i in range(80):
                 assert (await api("POST", MAPS, config_map(f"big{i:02}", a="x" * 200_000))).status == 201
                 assert (await fast.names(1)) == [f"ADDED big{i:02}"]
         watchers = api.server.registry.named("", "configmaps").cache.watchers
