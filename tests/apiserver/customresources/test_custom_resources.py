@@ -308,3 +308,40 @@ async def test_custom_resources_are_served_again_after_a_restart(tmp_path):
     store = await open_store(f"sqlite://{tmp_path}/state.db")
     async with serving(tmp_path, store) as client:
         assert (await client("GET", f"{WIDGETS}/a")).json["spec"]["size"] == 1
+
+
+async def test_the_stored_version_can_change_and_old_objects_stay_readable(tmp_path):
+    async with server(tmp_path, definition()) as client:
+        await client("POST", WIDGETS, widget("old", size=1))
+        crd = (await client("GET", f"{CRDS}/widgets.example.com")).json
+        crd["spec"]["versions"] = [version(storage=False), version("v2")]
+        changed = await client("PUT", f"{CRDS}/widgets.example.com", crd)
+        assert changed.status == 200 and changed.json["status"]["storedVersions"] == ["v1", "v2"]
+        second = WIDGETS.replace("v1", "v2")
+
+        async def served():
+            found = await client("GET", f"{second}/old")
+            return found.json if found.status == 200 else None
+
+        assert (await until(served))["apiVersion"] == "example.com/v2"
+        assert (await client("POST", WIDGETS, widget("new", size=2))).json["apiVersion"] == "example.com/v1"
+        stored = await client.server.store.get("/registry/example.com/widgets/default/new")
+        assert b'"apiVersion":"example.com/v2"' in stored[0].value
+        names = [o["metadata"]["name"] for o in (await client("GET", WIDGETS)).json["items"]]
+        assert names == ["new", "old"]
+        dropped = (await client("GET", f"{CRDS}/widgets.example.com")).json
+        dropped["spec"]["versions"] = [version("v2")]
+        refused = await client("PUT", f"{CRDS}/widgets.example.com", dropped)
+        assert refused.status == 422 and "status.storedVersions[0]" in refused.json["message"]
+
+
+async def test_a_deprecated_version_warns_and_one_not_served_is_not_there(tmp_path):
+    old = version("v1beta1", storage=False, deprecated=True)
+    hidden = version("v1alpha1", storage=False, served=False)
+    async with server(tmp_path, definition(version(), old, hidden)) as client:
+        beta = WIDGETS.replace("v1", "v1beta1")
+        made = await client("POST", beta, widget("a", "example.com/v1beta1", size=1))
+        assert made.status == 201
+        seen = await client("GET", beta + "/a")
+        assert "example.com/v1beta1 Widget is deprecated" in made.headers["warning"] + seen.headers["warning"]
+        assert (await client("GET", WIDGETS.replace("v1", "v1alpha1"))).status == 404
