@@ -156,7 +156,7 @@ async def _history(session: Session, flags: Parsed) -> int:
 
             session.out.write(f"{target.shown} with revision #{flags['revision']}\n")
             template = _template(found[flags["revision"]])
-            session.out.write(describe_template(template))
+            session.out.write(describe_template(template) + "\n")
             continue
         session.out.write(f"{target.shown} \n")
         writer = TableWriter(session.out, 0, 2)

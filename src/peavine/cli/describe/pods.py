@@ -50,8 +50,8 @@ def describe_pod(pod: Object) -> Text:
     if status.get("nominatedNodeName"):
         text.field(0, "NominatedNodeName", status["nominatedNodeName"])
     if spec.get("initContainers"):
-        containers(text, "Init Containers", spec["initContainers"], status.get("initContainerStatuses"))
-    containers(text, "Containers", spec.get("containers") or [], status.get("containerStatuses"))
+        containers(text, "Init Containers", spec["initContainers"], status.get("initContainerStatuses"), pod=pod)
+    containers(text, "Containers", spec.get("containers") or [], status.get("containerStatuses"), pod=pod)
     if spec.get("ephemeralContainers"):
         containers(
             text, "Ephemeral Containers", spec["ephemeralContainers"], status.get("ephemeralContainerStatuses"), pod=pod
@@ -137,7 +137,7 @@ def containers(
             if container.get(field):
                 text.field(at, name, probe_text(container[field]))
         _env_from(text, container.get("envFrom"), at)
-        _env(text, container.get("env"), at)
+        _env(text, container.get("env"), at, pod)
         _mounts(text, container, at)
 
 
@@ -230,7 +230,18 @@ def _env_from(text: Text, sources: list[Object] | None, at: int) -> None:
         )
 
 
-def _env(text: Text, env: list[Object] | None, at: int) -> None:
+def _field_value(pod: Object | None, path: str) -> str:
+    """What a field reference to a pod's metadata comes to; empty for a template."""
+    if pod is None or not path.startswith("metadata."):
+        return ""
+    name, bracket, key = path.removeprefix("metadata.").partition("[")
+    value = pod["metadata"].get(name, "")
+    if bracket and isinstance(value, dict):
+        return str(value.get(key.strip("]'\""), ""))
+    return value if isinstance(value, str) else ""
+
+
+def _env(text: Text, env: list[Object] | None, at: int, pod: Object | None) -> None:
     if not env:
         text.line(at, "Environment:\t<none>")
         return
@@ -243,7 +254,7 @@ def _env(text: Text, env: list[Object] | None, at: int) -> None:
             continue
         if "fieldRef" in source:
             ref = source["fieldRef"]
-            shown = f" ({ref.get('apiVersion', 'v1')}:{ref['fieldPath']})"
+            shown = f"{_field_value(pod, ref['fieldPath'])} ({ref.get('apiVersion', 'v1')}:{ref['fieldPath']})"
         elif "resourceFieldRef" in source:
             ref = source["resourceFieldRef"]
             where = ref.get("containerName") or ""

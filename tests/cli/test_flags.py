@@ -1,0 +1,54 @@
+# ruff: noqa: E501
+import pytest
+
+from peavine.cli.failures import CliError
+from peavine.cli.flags import Flag, array, boolean, duration, integer, parse, string, strings
+
+FLAGS = (
+    string("namespace", "n"), string("output", "o"), boolean("watch", "w"), boolean("quiet", "q"), integer("tail", default=-1),
+    strings("label-columns", "L"), array("literal"), duration("timeout"), Flag("dry-run", "", "string", "none", "", "unchanged"),
+)  # fmt: skip
+
+
+def test_flags_stand_anywhere_and_in_every_form():
+    parsed = parse(FLAGS, ["-nx", "pods", "-o=json", "--watch", "--tail", "5", "name", "-wq"], "get")
+    assert parsed.arguments == ["pods", "name"]
+    assert (parsed["namespace"], parsed["output"], parsed["watch"], parsed["quiet"], parsed["tail"]) == (
+        "x",
+        "json",
+        True,
+        True,
+        5,
+    )
+    assert parse(FLAGS, ["--watch=false"], "get")["watch"] is False
+
+
+def test_what_follows_two_dashes_is_left_alone():
+    parsed = parse(FLAGS, ["pod", "--", "ls", "-l", "--", "x"], "exec")
+    assert parsed.arguments == ["pod"] and parsed.after_dashes == ["ls", "-l", "--", "x"]
+
+
+def test_repeated_flags_gather():
+    parsed = parse(FLAGS, ["-La,b", "-L", "c", "--literal=a=1,2", "--literal", "b"], "get")
+    assert parsed["label-columns"] == ("a", "b", "c") and parsed["literal"] == ("a=1,2", "b")
+
+
+def test_a_flag_may_come_without_its_value():
+    assert parse(FLAGS, ["--dry-run", "x"], "create")["dry-run"] == "unchanged"
+    assert parse(FLAGS, ["--dry-run=client"], "create")["dry-run"] == "client"
+    assert parse(FLAGS, ["--timeout=1m30s"], "wait")["timeout"] == 90
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--nope"], "unknown flag: --nope"), (["-Z"], "unknown shorthand flag: 'Z' in -Z"), (["-n"], "flag needs an argument: 'n' in -n"),
+        (["--output"], "flag needs an argument: --output"),
+        (["--tail=x"], 'invalid argument "x" for "--tail" flag: strconv.ParseInt: parsing "x": invalid syntax'),
+        (["-w=maybe"], 'invalid argument "maybe" for "-w, --watch" flag: strconv.ParseBool: parsing "maybe": invalid syntax'),
+    ],
+)  # fmt: skip
+def test_wrong_flags_are_refused_in_upstreams_words(line, message):
+    with pytest.raises(CliError) as error:
+        parse(FLAGS, line, "get")
+    assert str(error.value) == f"{message}\nSee 'kubectl get --help' for usage."
