@@ -7,7 +7,6 @@ state)` the weighted total of every feasible node. Shares nothing with the array
 import math
 from dataclasses import dataclass, field
 
-from peavine.api.core.nodeselector import matches as node_selector_matches
 from peavine.api.core.nodeselector import matches_term, pod_fits_node
 from peavine.api.core.resources import pod_requests
 from peavine.api.core.taint import tolerated, untolerated
@@ -351,4 +350,65 @@ def score_pod_affinity(pod, nodes, state):
     return {k: int(100 * ((v - low) / (high - low))) if high > low else 0 for k, v in raw.items()}
 
 
-__all__ = ["State", "node_selector_matches", "scores", "verdict"]
+# --- preemption
+
+_HOPELESS = (
+    "node(s) were unschedulable",
+    "node(s) had untolerated taint(s)",
+    "node(s) didn't match Pod's node affinity/selector",
+    "node(s) didn't match pod topology spread constraints (missing required label)",
+    "node(s) didn't match pod affinity rules",
+)
+
+
+def _priority(pod):
+    return pod["spec"].get("priority") or 0
+
+
+def _importance(pod):
+    return -_priority(pod), (pod.get("status") or {}).get("startTime") or "~"
+
+
+def _without(state, gone):
+    return State(state.nodes, [p for p in state.pods if not any(p is g for g in gone)], state.namespaces)
+
+
+def victims(pod, node, state, budgets):
+    """(cost, names) of what has to go from a node, or None where that does not help."""
+    reasons = verdict(pod, node, state)
+    room, asked = allocatable(node), requests(pod)
+    if any(why in _HOPELESS for why in reasons) or (
+        any(why.startswith("Insufficient") for why in reasons) and any(a > room.get(k, 0) for k, a in asked.items())
+    ):
+        return None
+    lower = sorted((p for p in state.on(node) if _priority(p) < _priority(pod)), key=_importance)
+    if not lower or verdict(pod, node, _without(state, lower)):
+        return None
+    left = {b["metadata"]["name"]: b["status"]["disruptionsAllowed"] for b in budgets}
+    violating, harmless = [], []
+    for p in lower:
+        broken = False
+        for b in budgets:
+            selector = selector_of(b["spec"]["selector"])
+            if (
+                b["metadata"]["namespace"] == p["metadata"]["namespace"]
+                and labels_of(p)
+                and not selector.empty
+                and selector.matches(labels_of(p))
+            ):
+                left[b["metadata"]["name"]] -= 1
+                broken = broken or left[b["metadata"]["name"]] < 0
+        (violating if broken else harmless).append(p)
+    gone = list(lower)
+    broken_budgets = 0
+    for p in violating + harmless:
+        stay = [g for g in gone if g is not p]
+        if not verdict(pod, node, _without(state, stay)):
+            gone = stay
+        elif any(p is v for v in violating):
+            broken_budgets += 1
+    if not gone:
+        return None
+    highest = max(map(_priority, gone))
+    cost = (broken_budgets, highest, sum(_priority(p) + (1 << 31) for p in gone), len(gone))
+    return cost, {p["metadata"]["name"] for p in gone}

@@ -1,5 +1,6 @@
 """The array arithmetic says the same as the plain rules, on random clusters, also after random changes."""
 
+import random
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation
+from peavine.scheduler.preemption import Preemption
 from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.template import Pod, Templates
 from tests.scheduler import oracle
@@ -327,3 +329,58 @@ def test_sidecars_overhead_and_pod_level_requests_count_as_the_kubelet_counts_th
 def _names(world, obj):
     feasible = Evaluation(world.context, default_profile(), world.pod(obj).template).feasible()
     return {world.cluster.nodes.names[row] for row in np.flatnonzero(feasible)}
+
+
+_budgets = st.lists(
+    st.builds(
+        lambda number, selector, allowed, namespace: {
+            "metadata": {"name": f"budget-{number}", "namespace": namespace},
+            "spec": {"selector": selector},
+            "status": {"disruptionsAllowed": allowed},
+        },
+        st.integers(0, 99),
+        _selectors,
+        st.integers(0, 1),
+        st.sampled_from(["one", "two"]),
+    ),
+    max_size=2,
+    unique_by=lambda b: b["metadata"]["name"],
+)
+
+
+@settings(max_examples=120, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_preemption_takes_the_victims_that_the_plain_rules_take(data):
+    state = oracle.State([data.draw(_nodes(n)) for n in range(data.draw(st.integers(1, 4)))], [], _NAMESPACES)
+    for n in range(data.draw(st.integers(1, 8))):
+        obj = data.draw(_pods(f"p{n}"))
+        obj["spec"]["nodeName"] = data.draw(st.sampled_from(state.nodes))["metadata"]["name"]
+        obj["spec"]["priority"] = data.draw(st.integers(0, 3))
+        obj["status"] = {"startTime": f"2026-01-01T00:00:{data.draw(st.integers(0, 3)):02}Z"}
+        state.pods.append(obj)
+    budgets = data.draw(_budgets)
+    incoming = data.draw(_pods("incoming"))
+    incoming["spec"]["priority"] = 2
+    if data.draw(st.booleans()):  # often enough nothing but the room is in the way
+        incoming["spec"] = {k: incoming["spec"][k] for k in ("containers", "priority")}
+    world = World(state.nodes, [], poddisruptionbudgets=budgets)
+    for name, labels in _NAMESPACES.items():
+        world.cluster.set_namespace(name, labels)
+    for obj in state.pods:
+        world.cluster.add_pod(world.pod(obj))
+    pod_ = world.pod(incoming)
+    evaluation = Evaluation(world.context, default_profile(), pod_.template)
+    if evaluation.best()[1]:
+        return
+    outcome = Preemption(world.context, random.Random(0)).try_for(pod_, evaluation, evaluation.reasons())
+    found = {n["metadata"]["name"]: oracle.victims(incoming, n, state, budgets) for n in state.nodes}
+    possible = {name: one for name, one in found.items() if one is not None}
+    if not possible:
+        assert outcome.candidate is None
+        return
+    assert outcome.candidate is not None
+    name = world.cluster.nodes.names[outcome.candidate.row]
+    cost, names = possible[name]
+    assert {p.name for p in outcome.candidate.victims} == names
+    assert cost == outcome.candidate.cost[:4] == min(cost for cost, _ in possible.values())
+    _compare(evaluation, world.cluster, incoming, state)
