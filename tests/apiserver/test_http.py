@@ -11,7 +11,8 @@ import pytest
 from peavine.apiserver.http import Exchange, HttpServer, Limits, Response
 from peavine.base.lifetimes import scope
 
-SMALL = Limits(header_bytes=8000, header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3, sweep_seconds=0.05)
+SMALL = Limits(header_bytes=8000, sweep_seconds=0.05)
+HASTY = Limits(header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3, sweep_seconds=0.05)
 
 
 @contextlib.asynccontextmanager
@@ -191,13 +192,13 @@ def test_bad_chunking_ends_the_connection_without_an_answer_of_200(body):
 
 
 def test_half_a_request_is_cut_after_a_while():
-    assert exchange(b"GET / HT") == b""
-    assert exchange(b"GET / HTTP/1.1\r\nHost:") == b""
-    assert b"200" not in exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nabc")
+    assert exchange(b"GET / HT", limits=HASTY) == b""
+    assert exchange(b"GET / HTTP/1.1\r\nHost:", limits=HASTY) == b""
+    assert b"200" not in exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nabc", limits=HASTY)
 
 
 def test_an_idle_connection_is_closed_after_a_while():
-    assert exchange(b"GET /once HTTP/1.1\r\n" + HOST + b"\r\n").count(b"200 OK") == 1
+    assert exchange(b"GET /once HTTP/1.1\r\n" + HOST + b"\r\n", limits=HASTY).count(b"200 OK") == 1
 
 
 def test_the_server_stays_up_through_all_of_it():
@@ -209,8 +210,9 @@ def test_the_server_stays_up_through_all_of_it():
                 writer.transport.abort()
                 del reader
             answer = await talk(port, b"GET /alive HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
-            await asyncio.sleep(0.5)
-            assert not server.connections
+            async with asyncio.timeout(10):
+                while server.connections:
+                    await asyncio.sleep(0.02)
             return answer
 
     assert b"GET /alive" in asyncio.run(scenario())
