@@ -215,3 +215,29 @@ def test_who_approves_a_certificate_changes_conditions_and_nothing_else() -> Non
     new, errors = updated(requests, raw, approve, "approval")
     assert new["spec"] == raw["spec"] and "certificate" not in new["status"]
     assert new["status"]["conditions"][0]["lastTransitionTime"] and errors == []
+
+
+def test_fields_of_alpha_features_are_dropped() -> None:
+    jobs = kind("batch/v1", "jobs")
+    template = copy.deepcopy(TEMPLATE)
+    template["spec"] |= {"restartPolicy": "Never", "schedulingGroup": {"podGroupName": "g"}}
+    job = stored(jobs, {"spec": {"template": template, "scheduling": {}}})
+    assert "scheduling" not in job["spec"] and "schedulingGroup" not in job["spec"]["template"]["spec"]
+
+
+def test_names_of_services_may_begin_with_a_digit_and_autoscalers_may_go_down_to_zero() -> None:
+    services = kind("v1", "services")
+    service = stored(services, {"spec": {"ports": [{"port": 80}]}})
+    service["metadata"]["name"] = "1st"
+    assert services.validate_create(service) == []
+    autoscalers = kind("autoscaling/v2", "horizontalpodautoscalers")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    queue = {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "5"}}
+    metrics = [{"type": "External", "external": queue}]
+    spec = {"scaleTargetRef": target, "maxReplicas": 4, "minReplicas": 0, "metrics": metrics}
+    scaler = stored(autoscalers, {"spec": spec})
+    assert scaler["metadata"]["generation"] == 1
+    scaler["spec"]["metrics"] = [
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}
+    ]
+    assert [e.field for e in autoscalers.validate_create(scaler)] == ["spec.metrics"]

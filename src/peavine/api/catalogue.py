@@ -237,7 +237,7 @@ def _core() -> None:
         short=("svc",),
         categories=ALL,
         subs=("status", _sub("proxy", "ServiceProxyOptions", PROXY)),
-        name_rule="dns1035_label",
+        name_rule="dns1123_label",  # relaxed from DNS-1035 in v1.37
         allow_create_on_update=True,
     )
     events = _kind("events.k8s.io/v1", "Event", "events", short=("ev",), stored_as=event.storage)
@@ -255,15 +255,15 @@ def _apps_and_batch() -> None:
     _kind("batch/v1", "CronJob", "cronjobs", short=("cj",), subs=("status",), **own)
     _kind("batch/v1", "Job", "jobs", subs=("status",), **own)
     name = "horizontalpodautoscalers"
-    hub = _kind("autoscaling/v2", "HorizontalPodAutoscaler", name, short=("hpa",), categories=ALL, subs=("status",))
+    hub = _kind("autoscaling/v2", "HorizontalPodAutoscaler", name, short=("hpa",), subs=("status",), **own)
     first = _kind(
         "autoscaling/v1",
         "HorizontalPodAutoscaler",
         name,
         short=("hpa",),
-        categories=ALL,
         subs=("status",),
         stored_as=hub.storage,
+        **own,
         module="peavine.api.autoscaling.horizontalpodautoscaler_v1",
     )
     first.hub = hub

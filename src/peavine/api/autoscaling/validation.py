@@ -25,20 +25,19 @@ def validate_autoscaler(obj: Object) -> list[FieldError]:
     spec, field = obj.get("spec") or {}, "spec"
     errors: list[FieldError] = []
     least, most = spec.get("minReplicas"), spec.get("maxReplicas") or 0
-    bound = _least(spec.get("metrics") or [])
-    if least is not None and least < bound:
-        errors.append(invalid_value(f"{field}.minReplicas", least, f"must be greater than or equal to {bound}"))
+    if least is not None and least < 0:
+        errors.append(invalid_value(f"{field}.minReplicas", least, "must be greater than or equal to 0"))
     if most < 1:
         errors.append(invalid_value(f"{field}.maxReplicas", most, POSITIVE))
     if least is not None and most < least:
         errors.append(invalid_value(f"{field}.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
     errors += _reference(spec.get("scaleTargetRef") or {}, f"{field}.scaleTargetRef")
     errors += _metrics(spec.get("metrics") or [], f"{field}.metrics", least)
+    metrics = spec.get("metrics") or []
+    if least == 0 and not any(metric.get("type") in ("External", "Object") for metric in metrics):
+        message = "must specify at least one Object or External metric to support scaling to zero replicas"
+        errors.append(forbidden_field(f"{field}.metrics", message))
     return errors + _behavior(spec.get("behavior"), f"{field}.behavior")
-
-
-def _least(metrics: list[Object]) -> int:
-    return 1  # scaling to zero is an alpha feature
 
 
 def _reference(reference: Object, field: str) -> list[FieldError]:

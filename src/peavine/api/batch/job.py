@@ -107,8 +107,10 @@ def default(obj: Object) -> None:
 
 def default_spec(spec: Object) -> None:
     """What also holds in the template of a CronJob."""
+    from peavine.api import alpha
     from peavine.api.core.podspec_defaults import default_template
 
+    alpha.drop(spec, alpha.JOB_SPEC)
     for rule in (spec.get("podFailurePolicy") or {}).get("rules") or []:
         for pattern in rule.get("onPodConditions") or []:
             pattern["status"] = pattern.get("status") or "True"

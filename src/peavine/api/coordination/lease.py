@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import alpha
 from peavine.api.printing import AGE, NAME, Column, name, object_age
 from peavine.machinery.errors import FieldError, forbidden_field, invalid_value, required
 
@@ -14,6 +15,10 @@ COLUMNS = (NAME, Column("Holder", description="@coordination.v1.LeaseSpec.holder
 
 def row(obj: Object) -> list[Any]:
     return [name(obj), (obj.get("spec") or {}).get("holderIdentity") or "", object_age(obj)]
+
+
+def default(obj: Object) -> None:
+    alpha.drop(obj.get("spec"), alpha.LEASE_SPEC)
 
 
 def validate_create(obj: Object) -> list[FieldError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import alpha
 from peavine.api.conditions import condition, is_true
 from peavine.api.fields import broken, non_negative_quantity, strip
 from peavine.api.kind import keep
@@ -82,7 +83,9 @@ def default(obj: Object) -> None:
     status = obj.get("status") or {}
     if status.get("allocatable") is None and status.get("capacity") is not None:
         status["allocatable"] = dict(status["capacity"])
-    _mirror_pod_cidr(obj.setdefault("spec", {}))
+    spec = obj.setdefault("spec", {})
+    alpha.drop(spec, alpha.NODE_SPEC)
+    _mirror_pod_cidr(spec)
 
 
 def _mirror_pod_cidr(spec: Object) -> None:

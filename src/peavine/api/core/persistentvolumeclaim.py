@@ -72,6 +72,9 @@ def default(obj: Object) -> None:
 def normalize_data_source(spec: Object) -> None:
     """dataSource and dataSourceRef mirror each other where only one is set."""
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if reference is not None and reference.get("namespace"):
+        spec.pop("dataSourceRef")  # sources in other namespaces are an alpha feature
+        reference = None
     if source is not None and reference is None:
         spec["dataSourceRef"] = dict(source)
     elif reference is not None and source is None and not reference.get("namespace"):

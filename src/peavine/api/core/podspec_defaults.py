@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from peavine.api import alpha
 from peavine.machinery.quantity import parse_quantity
 
 Object = dict[str, Any]
@@ -37,6 +38,7 @@ def default_template(template: Object | None) -> None:
 
 
 def default_pod_spec(spec: Object) -> None:
+    alpha.drop(spec, alpha.POD_SPEC)
     spec["dnsPolicy"] = spec.get("dnsPolicy") or "ClusterFirst"
     spec["restartPolicy"] = spec.get("restartPolicy") or "Always"
     if spec.get("securityContext") is None:
@@ -61,6 +63,8 @@ def default_pod_spec(spec: Object) -> None:
 
 
 def default_container(container: Object) -> None:
+    for mount in container.get("volumeMounts") or []:
+        alpha.drop(mount, alpha.VOLUME_MOUNT)
     if not container.get("imagePullPolicy"):
         container["imagePullPolicy"] = pull_policy(container.get("image") or "")
     container["terminationMessagePath"] = container.get("terminationMessagePath") or "/dev/termination-log"
@@ -92,6 +96,7 @@ def pull_policy(image: str) -> str:
 
 
 def default_volume(volume: Object) -> None:
+    alpha.drop_volume_users(volume)
     if not any(volume.get(k) is not None for k in volume if k != "name"):
         volume["emptyDir"] = {}
     for name, source in volume.items():

@@ -167,9 +167,11 @@ def validate_tolerations(tolerations: list[Object], field: str) -> list[FieldErr
         elif operator == "Exists":
             if value:
                 message = "value must be empty when `operator` is 'Exists'"
-                errors.append(invalid_value(f"{at}.operator", toleration, message))
+                errors.append(invalid_value(f"{at}.operator", value, message))
         else:
-            errors.append(not_supported(f"{at}.operator", operator, ["Equal", "Exists"]))
+            # Lt and Gt are known words of an alpha feature.
+            known = ["Equal", "Exists", "Lt", "Gt"] if operator in ("Lt", "Gt") else ["Equal", "Exists"]
+            errors.append(not_supported(f"{at}.operator", operator, known))
         if effect and effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
             errors.append(not_supported(f"{at}.effect", effect, ["NoSchedule", "PreferNoSchedule", "NoExecute"]))
     return errors

@@ -140,7 +140,7 @@ def _backend(backend: Object, field: str) -> list[FieldError]:
 
 
 def _service(service: Object, field: str) -> list[FieldError]:
-    errors = named(f"{field}.name", service.get("name"), rules.is_dns1035_label)
+    errors = named(f"{field}.name", service.get("name"), rules.is_dns1123_label)
     port = service.get("port") or {}
     number, text = port.get("number") or 0, port.get("name") or ""
     if number and text:

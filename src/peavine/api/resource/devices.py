@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from peavine.api import alpha
 from peavine.api.core.volume_validation import driver_name
 from peavine.api.fields import broken, named
 from peavine.machinery import validation as rules
@@ -42,6 +43,7 @@ def default_claim_spec(spec: Object) -> None:
 
 
 def _default_request(request: Object) -> None:
+    alpha.drop(request, alpha.DEVICE_REQUEST)
     if not request.get("allocationMode"):
         request["allocationMode"] = "ExactCount"
     if request["allocationMode"] == "ExactCount" and not request.get("count"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import alpha
 from peavine.api.core.scheduling_validation import validate_node_selector
 from peavine.api.core.volume_validation import driver_name
 from peavine.api.fields import broken, named
@@ -33,6 +34,17 @@ def row(obj: Object) -> list[Any]:
     spec = obj.get("spec") or {}
     pool = (spec.get("pool") or {}).get("name") or ""
     return [name(obj), spec.get("nodeName") or "<unset>", spec.get("driver") or "", pool, object_age(obj)]
+
+
+def default(obj: Object) -> None:
+    from peavine.machinery.meta import now
+
+    for device in (obj.get("spec") or {}).get("devices") or []:
+        for attribute in (device.get("attributes") or {}).values():
+            alpha.drop(attribute, alpha.DEVICE_ATTRIBUTE)
+        for taint in device.get("taints") or []:
+            if not taint.get("timeAdded"):
+                taint["timeAdded"] = now()
 
 
 def validate_create(obj: Object) -> list[FieldError]:

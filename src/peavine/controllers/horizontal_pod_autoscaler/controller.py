@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.api.catalogue import CATALOGUE
-from peavine.api.conditions import set_condition
+from peavine.api.conditions import is_true, set_condition
 from peavine.api.core.resources import container_requests, is_sidecar, pod_requests
 from peavine.client.discovery import served_resources
 from peavine.controllers.controller import Context, Controller, Key, Object
@@ -127,6 +127,12 @@ class _Round:
             self._event("Normal", "SuccessfulRescale", f"New size: {wish}; reason: {why}")
             message = f"the HPA controller was able to update the target scale to {wish}"
             self._condition("AbleToScale", True, "SucceededRescale", message)
+            if wish == 0:
+                message = "the HPA controller scaled the workload to zero"
+                self._condition("ScaledToZero", True, "ScaledToZero", message)
+            elif current == 0:
+                message = "the HPA controller scaled the workload from zero"
+                self._condition("ScaledToZero", False, "ScaledFromZero", message)
             remember(self.history, self.spec, current, wish, self.time)
             self.status["lastScaleTime"] = now(self.time)
         self.status["desiredReplicas"] = wish
@@ -136,7 +142,8 @@ class _Round:
     async def _wish(self, scale: Object, current: int) -> int | None:
         """The replicas to set, or None where nothing can be said."""
         least, most = self.spec.get("minReplicas", 1), self.spec["maxReplicas"]
-        if current == 0 and least != 0:
+        if current == 0 and not (least == 0 and is_true(self.autoscaler, "ScaledToZero")):
+            # A person set it to zero; what this controller itself scaled down is remembered in a condition.
             message = "scaling is disabled since the replica count of the target is zero"
             self._condition("ScalingActive", False, "ScalingDisabled", message)
             self.status["desiredReplicas"] = 0
@@ -264,6 +271,8 @@ class _Round:
 
     def _condition(self, type: str, value: bool, reason: str, message: str) -> None:
         set_condition(self.status, type, "True" if value else "False", reason, message, now(self.time))
+        entry = next(c for c in self.status["conditions"] if c["type"] == type)
+        entry["observedGeneration"] = self.status["observedGeneration"]
 
     def _event(self, type: str, reason: str, message: str) -> None:
         self.controller.recorder.event(self.autoscaler, type, reason, message)
