@@ -163,3 +163,56 @@ def test_the_configuration_file_counts_unless_a_flag_says_otherwise(node: TestNo
         node.delete("configured", 0)
     finally:
         node.restart_kubelet()
+
+
+def test_the_static_cpu_manager_gives_whole_cpus_to_one_container(node: TestNode) -> None:
+    if (os.cpu_count() or 1) < 3:
+        pytest.skip("needs three CPUs")
+    other = node.start_pod(node.pod("crowd", FOREVER))
+    node.restart_kubelet("--cpu-manager-policy=static", "--reserved-cpus=0")
+    try:
+        node.until(lambda: node.kubelet_get_or_empty("/healthz"), bool, "the server")
+        whole = {"cpu": "1", "memory": "32Mi"}
+        pod = node.start_pod(node.pod("alone", {**FOREVER, "resources": {"requests": whole, "limits": whole}}))
+        assert pod["status"]["qosClass"] == "Guaranteed"
+        allowed = node.exec(pod, "grep", "Cpus_allowed_list", "/proc/self/status").split()[1]
+        assert allowed == "1"
+
+        def crowd() -> str:
+            return node.exec(other, "grep", "Cpus_allowed_list", "/proc/self/status").split()[1]
+
+        node.until(crowd, lambda text: "1" not in text.replace("-", ",").split(",")[:2], "the others make room")
+        node.delete("alone", 0)
+        node.until(crowd, lambda text: text.startswith("0-"), "the CPU is everybody's again")
+        node.delete("crowd", 0)
+    finally:
+        node.restart_kubelet()
+
+
+def test_a_container_rule_restarts_what_the_policy_would_not(node: TestNode) -> None:
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    script = "if [ -f /v/once ]; then exit 0; fi; touch /v/once; exit 42"
+    container = {
+        **sh(script, restartPolicy="Never", restartPolicyRules=rules),
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+    }
+    pod = node.pod("ruled", container, restartPolicy="Never", volumes=[{"name": "v", "emptyDir": {}}])
+    pod = node.finish_pod(pod)
+    assert pod["status"]["phase"] == "Succeeded" and state(pod)["restartCount"] == 1
+    node.delete("ruled", 0)
+
+
+def test_a_kubelet_that_is_asked_to_end_does_so_at_once_and_leaves_its_pods(node: TestNode) -> None:
+    import signal
+    import time
+
+    pod = node.start_pod(node.pod("left", FOREVER))
+    assert node.kubelet is not None
+    process, begun = node.kubelet, time.monotonic()
+    size = (node.directory / "kubelet.log").stat().st_size
+    node.kill_kubelet(signal.SIGTERM)
+    assert process.returncode == 0 and time.monotonic() - begun < 5
+    assert "Traceback" not in (node.directory / "kubelet.log").read_text()[size:]
+    assert node.exec(pod, "echo", "still here") == "still here\n"
+    node.start_kubelet()
+    node.delete("left", 0)

@@ -22,6 +22,7 @@ from peavine.client.rest import Client
 from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
+from peavine.kubelet.node.cpus import CpuManager, exclusive_count, parse_cpus
 from peavine.kubelet.node.node import Node
 from peavine.kubelet.node.registrar import Registrar
 from peavine.kubelet.objects import ObjectCache
@@ -126,6 +127,7 @@ class Kubelet:
         self.mirrors: dict[tuple[str, str], Object] = {}
         self.static: StaticPods | None = None
         self.devices: Devices | None = None
+        self.cpus: CpuManager | None = None
         # Container id -> bytes of its writable layer, as the runtime said last.
         self.writable_layers: dict[str, int] = {}
         self.sandbox_image = ""
@@ -157,22 +159,26 @@ class Kubelet:
             self.probes = Probes(
                 self.runtime, tasks, changed=self._probe_changed, unhealthy=self._unhealthy, clock=self.clock
             )
-            tasks.start(self.recorder.run(), name="events")
-            tasks.start(self._watch_runtime_status(), name="runtime status")
-            for registrar in self.registrars.values():
-                tasks.start(registrar.run(), name=f"node {registrar.node.name}")
-            tasks.start(self.services.run(), name="services")
-            tasks.start(self.node_objects.run(), name="nodes")
-            await self.services.synced.wait()
-            await self.node_objects.synced.wait()
-            self.pods.add_handler(added=self._pod_added, updated=self._pod_updated, deleted=self._pod_deleted)
-            tasks.start(self.pods.run(), name="pods")
-            await self.pods.synced.wait()
-            tasks.start(self._watch_events(), name="runtime events")
-            tasks.start(self._housekeeping(), name="housekeeping")
-            if self.options.cgroups:
-                self._start_node_duties(tasks)
-            await self._relist_forever()
+            try:
+                tasks.start(self.recorder.run(), name="events")
+                tasks.start(self._watch_runtime_status(), name="runtime status")
+                for registrar in self.registrars.values():
+                    tasks.start(registrar.run(), name=f"node {registrar.node.name}")
+                tasks.start(self.services.run(), name="services")
+                tasks.start(self.node_objects.run(), name="nodes")
+                await self.services.synced.wait()
+                await self.node_objects.synced.wait()
+                self.pods.add_handler(added=self._pod_added, updated=self._pod_updated, deleted=self._pod_deleted)
+                tasks.start(self.pods.run(), name="pods")
+                await self.pods.synced.wait()
+                tasks.start(self._watch_events(), name="runtime events")
+                tasks.start(self._housekeeping(), name="housekeeping")
+                if self.options.cgroups:
+                    self._start_node_duties(tasks)
+                await self._relist_forever()
+            finally:
+                # Workers that are cut off now are not to begin anew.
+                self.stopping = True
 
     def _start_node_duties(self, tasks: Scope) -> None:
         """What only a node with real containers needs."""
@@ -185,6 +191,8 @@ class Kubelet:
         self.sandbox_image = PAUSE_IMAGE
         tasks.start(Evictor(self).run(), name="eviction")
         tasks.start(ImageCollector(self).run(), name="image collection")
+        if self.options.cpu_manager_policy == "static":
+            self.cpus = CpuManager(self.options.root_dir / "cpu_manager_state", parse_cpus(self.options.reserved_cpus))
         self.devices = Devices(self)
         tasks.start(self.devices.run(), name="device plugins")
         tasks.start(PluginRegistry(self.paths.plugins_registry, self._plugin_kinds()).run(), name="plugins")
@@ -269,6 +277,8 @@ class Kubelet:
         self.objects.unregister(worker.uid)
         if self.devices is not None:
             self.devices.release(worker.uid)
+        if self.cpus is not None and self.cpus.release(worker.uid):
+            self.scope.start(self._confine_others(), name="shared cpus")
 
     def status_written(self, worker: PodWorker, pod: Object) -> None:
         """Room for those who wait for a status to be known."""
@@ -294,7 +304,7 @@ class Kubelet:
                         self._relisted.set()
                         continue
                     if event.kind == "exited":
-                        worker.expected_exits.add(event.container_id)
+                        worker.note_exit(event.container_id)
                     worker.wake()
             except RpcError as error:
                 if error.code == "UNIMPLEMENTED":
@@ -483,7 +493,27 @@ class Kubelet:
     def container_resources(self, pod: Object, container: Object) -> Message:
         node = next(iter(self.nodes.values()))
         capacity = parse_quantity(node.capacity["memory"]).value()
-        return resources.linux_resources(pod, container, memory_capacity=capacity, quota=self.options.cpu_cfs_quota)
+        found = resources.linux_resources(pod, container, memory_capacity=capacity, quota=self.options.cpu_cfs_quota)
+        if self.cpus is not None:
+            count = exclusive_count(pod, container)
+            uid, name = pod["metadata"]["uid"], container["name"]
+            if count and uid in self.workers:
+                found["cpuset_cpus"] = self.cpus.assign(uid, name, count)
+                self.scope.start(self._confine_others(), name="shared cpus")
+            else:
+                found["cpuset_cpus"] = self.cpus.shared
+        return found
+
+    async def _confine_others(self) -> None:
+        """Containers that own no CPU are moved to those that nobody owns."""
+        assert self.cpus is not None
+        for worker in list(self.workers.values()):
+            for container in worker.record.running():
+                if container.name not in self.cpus.entries.get(worker.uid, {}):
+                    try:
+                        await self.runtime.update_resources(container.id, {"cpuset_cpus": self.cpus.shared})
+                    except RpcError as error:
+                        log.info("cpus of %s: %s", container.id, error)
 
     async def runtime_handler(self, pod: Object) -> str:
         name = (pod.get("spec") or {}).get("runtimeClassName")

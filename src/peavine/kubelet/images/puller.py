@@ -35,7 +35,10 @@ class ImageError(Exception):
 
 def with_default_tag(image: str) -> str:
     """`busybox` is `busybox:latest`. Raises ImageError InvalidImageName."""
-    if not _NAME.match(image):
+    first, slash, _ = image.partition("/")
+    # Without a dot or a port the first part is no host: it has to be as small as any other.
+    is_host = slash and ("." in first or ":" in first or first == "localhost")
+    if not _NAME.match(image) or (not is_host and first != first.lower()):
         raise ImageError(
             "InvalidImageName",
             f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}":'

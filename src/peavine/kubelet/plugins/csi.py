@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from peavine.kubelet.pods.environment import ObjectMissing, text_data
 from peavine.kubelet.rpc import Channel, Codec, RpcError
+from peavine.kubelet.volumes.local import own
 from peavine.kubelet.volumes.objects import fs_group
 from peavine.kubelet.volumes.source import Ready, VolumeError, VolumeHost
 from peavine.linux import mounts
@@ -190,7 +191,10 @@ class CsiSource:
                 "secrets": await self._secrets(host, reference, pod),
             },
         )
-        return Ready(target, readonly=bool(spec.get("readOnly") or volume.get("readOnly")), device=block)
+        readonly = bool(spec.get("readOnly") or volume.get("readOnly"))
+        if not readonly and not block and _gets_group(described, spec, volume, driver):
+            own(target, pod)
+        return Ready(target, readonly=readonly, device=block)
 
     def _capability(self, pod: Object, volume: Object, driver: Driver, block: bool) -> Object:
         spec = volume["csi"]
@@ -258,6 +262,16 @@ class CsiSource:
                 if (other["driverName"], other["volumeHandle"]) == (data["driverName"], data["volumeHandle"]):
                     return True
         return False
+
+
+def _gets_group(described: Object, spec: Object, volume: Object, driver: Driver) -> bool:
+    """Whether the kubelet applies fsGroup (CSIDriver.spec.fsGroupPolicy), and not the driver itself."""
+    if VOLUME_MOUNT_GROUP in driver.capabilities:
+        return False
+    policy = (described.get("spec") or {}).get("fsGroupPolicy") or "ReadWriteOnceWithFSType"
+    if policy == "ReadWriteOnceWithFSType":
+        return bool(spec.get("fsType")) and (volume.get("accessModes") or []) == ["ReadWriteOnce"]
+    return bool(policy == "File")
 
 
 def _pod_info(pod: Object, inline: bool) -> dict[str, str]:

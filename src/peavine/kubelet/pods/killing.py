@@ -148,7 +148,8 @@ async def kill_pod(worker: PodWorker, record: PodRecord) -> None:
 
 async def stop_sandboxes(worker: PodWorker, record: PodRecord) -> None:
     for sandbox in record.sandboxes:
-        if sandbox.ready:
+        # One whose process has ended still has its network to give back.
+        if sandbox.ready or sandbox.id in worker.lost_sandboxes:
             try:
                 await worker.kubelet.runtime.stop_sandbox(sandbox.id)
             except RpcError as error:

@@ -108,7 +108,8 @@ async def start_container(worker: PodWorker, spec: Object, sandbox_id: str) -> f
     last = worker.record.latest(name)
     if last is not None and not should_restart(worker.pod, spec, last) and last.state != "running":
         return None
-    wait = _in_backoff(worker, spec, last)
+    # That its sandbox was lost is not the container's fault.
+    wait = _in_backoff(worker, spec, last) if last is None or last.sandbox_id == sandbox_id else None
     if wait is not None:
         return wait
     kubelet = worker.kubelet

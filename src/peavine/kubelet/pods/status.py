@@ -12,7 +12,7 @@ from typing import Any
 
 from peavine.api.core.podstate import condition, qos_class
 from peavine.api.core.resources import is_sidecar
-from peavine.kubelet.pods.actions import container_hash, init_failed, should_restart
+from peavine.kubelet.pods.actions import container_hash, init_failed, restart_rule, should_restart
 from peavine.kubelet.pods.records import Container, PodRecord
 
 Object = dict[str, Any]
@@ -237,7 +237,8 @@ def phase_of(pod: Object, statuses: list[Object], init_statuses: list[Object], l
             succeeded += state["terminated"].get("exitCode") == 0
             policy = container.get("restartPolicy") or spec.get("restartPolicy") or "Always"
             code = state["terminated"].get("exitCode", 0)
-            restarting += policy == "Always" or (policy == "OnFailure" and code != 0)
+            ruled = restart_rule(container, code) is not None
+            restarting += ruled or policy == "Always" or (policy == "OnFailure" and code != 0)
         elif last.get("terminated"):
             stopped += 1
             restarting += 1

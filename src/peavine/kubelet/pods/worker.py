@@ -7,6 +7,7 @@ instant, a new worker finds everything in the runtime again: nothing that matter
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -63,6 +64,7 @@ class PodWorker:
         self.admitted = False
         self.hooks_pending: set[str] = set()
         self.expected_exits: set[str] = set()
+        self.lost_sandboxes: set[str] = set()
         self.reporter = Reporter(self)
         self._seen: dict[str, Container] = {}
         self._seen_sandboxes: dict[str, Sandbox] = {}
@@ -92,6 +94,13 @@ class PodWorker:
         self._refresh = self._refresh or refresh_volumes
         if self._task is None and not self.removed:
             self._task = self.kubelet.scope.start(self._run(), name=f"pod {self.key}")
+
+    def note_exit(self, identity: str) -> None:
+        """The runtime says that a container, or the sandbox itself, has ended; its books may show it only later."""
+        if any(sandbox.id == identity for sandbox in self.record.sandboxes):
+            self.lost_sandboxes.add(identity)
+        else:
+            self.expected_exits.add(identity)
 
     def update(self, pod: Object) -> None:
         """The API has a new state of the pod."""
@@ -185,6 +194,8 @@ class PodWorker:
                     if error.code == "NOT_FOUND":
                         continue
                     raise
+            if item["id"] in self.lost_sandboxes:
+                known = dataclasses.replace(known, ready=False)
             record.sandboxes.append(known)
         for item in containers:
             cached = self._seen.get(item["id"])
@@ -202,6 +213,7 @@ class PodWorker:
         record.containers.sort(key=lambda c: c.created_at, reverse=True)
         self._seen = {c.id: c for c in record.containers}
         self._seen_sandboxes = {s.id: s for s in record.sandboxes}
+        self.lost_sandboxes &= self._seen_sandboxes.keys()
         self.record = record
         self.kubelet.index(self)
         return record

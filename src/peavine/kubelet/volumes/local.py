@@ -112,11 +112,32 @@ class Local:
                 mounts.mount(str(path), where, volume["local"].get("fsType") or "ext4")
             else:
                 mounts.bind(path, where)
+        if not volume.get("readOnly"):
+            own(where, pod)
         return Ready(where, readonly=bool(volume.get("readOnly")))
 
     async def tear_down(self, host: VolumeHost, where: Path) -> None:
         if mounts.is_mounted(where):
             mounts.unmount(where)
+
+
+def own(where: Path, pod: Object) -> None:
+    """Give a volume to the pod's fsGroup: all of it, or (OnRootMismatch) nothing if its root is right already."""
+    group = fs_group(pod)
+    if group is None:
+        return
+    policy = ((pod.get("spec") or {}).get("securityContext") or {}).get("fsGroupChangePolicy")
+    root = where.stat()
+    if policy == "OnRootMismatch" and root.st_gid == group and root.st_mode & 0o2070 == 0o2070:
+        return
+    for directory, _, files in os.walk(where, topdown=False):
+        for name in files:
+            path = os.path.join(directory, name)
+            os.lchown(path, -1, group)
+            if not os.path.islink(path):
+                os.chmod(path, os.stat(path).st_mode | 0o660)
+        os.chown(directory, -1, group)
+        os.chmod(directory, os.stat(directory).st_mode | 0o2770)
 
 
 class Image:

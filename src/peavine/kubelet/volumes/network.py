@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from peavine.kubelet.volumes.local import own
 from peavine.kubelet.volumes.source import Ready, VolumeError, VolumeHost
 from peavine.linux import mounts
 
@@ -78,6 +79,8 @@ class Iscsi:
             where.mkdir(parents=True, exist_ok=True)
             kind = spec.get("fsType") or "ext4"
             await run_helper("mount", "-t", kind, *(["-o", "ro"] if readonly else []), str(device), str(where))
+            if not readonly:
+                own(where, pod)
         return Ready(where, readonly=readonly)
 
     async def tear_down(self, host: VolumeHost, where: Path) -> None:
