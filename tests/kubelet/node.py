@@ -110,13 +110,17 @@ class TestNode:
             {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "the authority"}}
         )
 
-    def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, *command: str, path: str = "") -> subprocess.Popen[bytes]:
         log = open(self.directory / f"{command[0]}.log", "ab")  # noqa: SIM115
         return subprocess.Popen(
-            [sys.executable, "-m", "peavine.cmd.main", *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "peavine.cmd.main", *command],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"} if path else None,
         )
 
-    def start_kubelet(self, *flags: str) -> None:
+    def start_kubelet(self, *flags: str, path: str = "") -> None:
         d = self.directory
         self.kubelet = self._spawn(
             "kubelet",
@@ -133,6 +137,7 @@ class TestNode:
             "--max-pods=200",
             "--address=0.0.0.0",
             *(flags or self.flags),
+            path=path,
         )
 
     def kill_kubelet(self, number: int = signal.SIGKILL) -> None:

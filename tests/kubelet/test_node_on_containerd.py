@@ -216,3 +216,41 @@ def test_a_kubelet_that_is_asked_to_end_does_so_at_once_and_leaves_its_pods(node
     assert node.exec(pod, "echo", "still here") == "still here\n"
     node.start_kubelet()
     node.delete("left", 0)
+
+
+def test_pods_end_in_order_when_the_machine_goes_down(node: TestNode) -> None:
+    programs = node.directory / "programs"
+    programs.mkdir()
+    signal_ = '{"type":"signal","member":"PrepareForShutdown","payload":{"type":"b","data":[true]}}'
+    (programs / "busctl").write_text(
+        f"#!/bin/sh\nwhile [ ! -f {programs}/now ]; do sleep 0.1; done\necho '{signal_}'\nexec sleep 1000\n"
+    )
+    (programs / "systemd-inhibit").write_text(f"#!/bin/sh\necho $$ > {programs}/lock\nexec sleep 1000\n")
+    for name in ("busctl", "systemd-inhibit"):
+        (programs / name).chmod(0o755)
+    node.start_pod(node.pod("evacuated", FOREVER))
+    node.kill_kubelet()
+    flags = ("--shutdown-grace-period=5", "--shutdown-grace-period-critical-pods=1")
+    node.start_kubelet(*flags, path=str(programs))
+    try:
+        node.until((programs / "lock").exists, bool, "the lock is held")
+        lock = int((programs / "lock").read_text())
+        (programs / "now").touch()
+        pod = node.wait("evacuated", lambda p: p["status"].get("phase") == "Failed")
+        assert pod["status"]["reason"] == "Terminated"
+        assert pod["status"]["message"] == "Pod was terminated in response to imminent node shutdown."
+        nodes = node.client.resource("v1", "nodes")
+        found = node.until(
+            lambda: node.run(nodes.get(NODE)),
+            lambda n: {c["type"]: c for c in n["status"]["conditions"]}["Ready"]["status"] == "False",
+            "the node is not ready",
+        )
+        ready = next(c for c in found["status"]["conditions"] if c["type"] == "Ready")
+        assert ready["message"] == "node is shutting down"
+        late = node.finish_pod(node.pod("too-late", FOREVER))
+        assert late["status"]["reason"] == "NodeShutdown"
+        node.until(lambda: os.path.exists(f"/proc/{lock}/fd/0"), lambda there: not there, "the lock is given back")
+    finally:
+        node.restart_kubelet()
+    for name in ("evacuated", "too-late"):
+        node.delete(name, 0)

@@ -185,6 +185,7 @@ class Kubelet:
         from peavine.kubelet.containerd import PAUSE_IMAGE
         from peavine.kubelet.images.collector import ImageCollector
         from peavine.kubelet.node.eviction import Evictor
+        from peavine.kubelet.node.shutdown import ShutdownManager
         from peavine.kubelet.plugins.devices import Devices
         from peavine.kubelet.plugins.registry import PluginRegistry
 
@@ -193,6 +194,8 @@ class Kubelet:
         tasks.start(ImageCollector(self).run(), name="image collection")
         if self.options.cpu_manager_policy == "static":
             self.cpus = CpuManager(self.options.root_dir / "cpu_manager_state", parse_cpus(self.options.reserved_cpus))
+        if self.options.shutdown_grace_seconds > 0:
+            tasks.start(ShutdownManager(self).run(), name="shutdown")
         self.devices = Devices(self)
         tasks.start(self.devices.run(), name="device plugins")
         tasks.start(PluginRegistry(self.paths.plugins_registry, self._plugin_kinds()).run(), name="plugins")
