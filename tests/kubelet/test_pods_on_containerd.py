@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -143,7 +144,6 @@ def test_a_killed_container_comes_back_and_its_last_log_can_be_read(node: TestNo
     pod = node.start_pod(node.pod("phoenix", sh(script)))
     first = node.container_id(pod)
     info = node.run(node.cri.container_info(first))
-    import json
 
     os.kill(json.loads(info["info"])["pid"], 9)
     back = node.wait("phoenix", lambda p: state(p)["restartCount"] == 1 and "running" in state(p)["state"])
@@ -215,7 +215,6 @@ def test_resources_become_limits_of_control_groups(node: TestNode) -> None:
     pod = node.start_pod(node.pod("limited", {**FOREVER, "resources": resources}))
     assert pod["status"]["qosClass"] == "Burstable"
     assert state(pod)["resources"] == resources
-    import json
 
     pid = json.loads(node.run(node.cri.container_info(node.container_id(pod)))["info"])["pid"]
     group = cgroups.of_process(pid)
@@ -348,3 +347,24 @@ def test_a_lost_sandbox_is_made_anew(node: TestNode) -> None:
     back = node.wait("resurrected", lambda p: state(p)["restartCount"] == 1 and state(p)["ready"], seconds=40)
     assert back["status"]["podIP"] != pod["status"]["podIP"]
     node.delete("resurrected", 0)
+
+
+def test_containers_survive_a_killed_containerd(node: TestNode) -> None:
+    from peavine.kubelet import containerd
+    from peavine.linux import processes
+
+    pod = node.start_pod(node.pod("outlives", FOREVER))
+    config = str(containerd.Layout(node.directory).config)
+    (pid,) = [p for p, words in processes.commands() if config in words and "containerd" in words[0]]
+    os.kill(pid, 9)
+    node.until(lambda: processes.is_running(pid), lambda alive: not alive, "containerd is dead")
+    assert node.run(containerd.start(node.directory)) is not None
+    again = node.start_pod(node.pod("comes-after", FOREVER), seconds=30)
+    now = node.get("outlives")
+    assert node.container_id(now) == node.container_id(pod) and state(now)["restartCount"] == 0
+    assert node.exec(now, "echo", "alive") == "alive\n" and node.exec(again, "echo", "too") == "too\n"
+    info = json.loads(node.run(node.cri.container_info(node.container_id(now)))["info"])
+    os.kill(info["pid"], 9)
+    node.wait("outlives", lambda p: state(p)["restartCount"] == 1 and state(p)["ready"])
+    node.delete("outlives", 0)
+    node.delete("comes-after", 0)

@@ -18,7 +18,7 @@ from peavine.base.lifetimes import scope
 from peavine.client.rest import Client, wait_ready
 from peavine.cmd.kubelet import run_with, simulated_options
 from peavine.cmd.pki import ensure_node, ensure_pki
-from peavine.kubelet.cri.simulated import PREFIX
+from peavine.kubelet.cri.simulated import PREFIX, SimulatedRuntime
 from peavine.machinery.errors import ApiError
 from tests.kubelet.node import free_port
 
@@ -165,5 +165,23 @@ def test_one_process_carries_many_nodes(kubeconfig: Path, tmp_path: Path) -> Non
                 found = await until(client, f"p{number}", is_ready)
                 assert found["status"]["hostIP"] == "127.0.0.1"
             gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_a_stages_file_scripts_pods_that_say_nothing_themselves() -> None:
+    async def scenario() -> None:
+        stages = [
+            {"match": {"pod": "web-*"}, "script": {"logs": "from the file", "exec-code": 3}},
+            {"match": {"labels": {"tier": "db"}}, "script": {"logs": "a database"}},
+        ]
+        runtime = SimulatedRuntime(stages=stages)
+        meta = {"name": "web-1", "namespace": "n", "uid": "u"}
+        config = {"metadata": {"name": "c"}, "image": {"image": "x"}}
+        sandbox = await runtime.run_sandbox({"metadata": meta, "labels": {"tier": "db"}})
+        container = await runtime.create_container(sandbox, config, {})
+        await runtime.start_container(container)
+        assert runtime.log_text(container) == "a database"
+        assert (await runtime.exec_sync(container, ["x"])).exit_code == 3
 
     asyncio.run(scenario())

@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from tests.kubelet.node import NODE, TestNode
+from tests.kubelet.node import IMAGE, NODE, TestNode
 from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
 
 pytestmark = pytest.mark.root
@@ -275,3 +275,21 @@ def test_persistent_volumes_of_the_node_are_used_through_claims(node: TestNode) 
     node.until(lambda: (path / "f").exists(), bool, "the file in the volume")
     node.delete("claims", 0)
     assert stat.S_ISREG((path / "f").stat().st_mode)
+
+
+def test_what_the_runtime_lacks_is_refused_by_name(node: TestNode) -> None:
+    if node.run(node.cri.status()).get("runtime_handlers"):
+        pytest.skip("this runtime has what the test is about")
+    node.create(node.pod("userns", FOREVER, hostUsers=False))
+    assert "does not support user namespaces" in node.wait_event("userns", "FailedCreatePodSandBox")
+    strict = node.finish_pod(node.pod("strict", FOREVER, securityContext={"supplementalGroupsPolicy": "Strict"}))
+    assert strict["status"]["reason"] == "SupplementalGroupsPolicyNotSupported"
+    image = [{"name": "v", "image": {"reference": IMAGE}}]
+    node.create(node.pod("imagevol", {**FOREVER, "volumeMounts": mounts(("v", "/v"))}, volumes=image))
+    assert "image volumes need" in node.wait_event("imagevol", "FailedMount")
+    only = [{"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": "Enabled"}]
+    node.create(node.pod("rro", {**FOREVER, "volumeMounts": only}, volumes=[{"name": "v", "emptyDir": {}}]))
+    pod = node.wait("rro", lambda p: (state(p)["state"].get("waiting") or {}).get("message"))
+    assert "recursive read-only" in state(pod)["state"]["waiting"]["message"]
+    for name in ("userns", "strict", "imagevol", "rro"):
+        node.delete(name, 0)

@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--pod-logs-dir", default="", help="container logs (default ROOT-DIR/pods-logs)")
     add("--runtime", choices=("containerd", "simulated"), default="containerd", help="real containers, or none")
     add("--simulated-nodes", type=int, default=1, metavar="N", help="with --runtime simulated: nodes in this process")
+    add("--simulated-stages", default="", metavar="FILE", help="what simulated pods do, where no annotation says it")
     add("--container-runtime-endpoint", default="", help="CRI socket (default: the data directory's containerd)")
     add("--cluster-dns", type=_list, default=[], help="addresses of the cluster's DNS")
     add("--cluster-domain", default="cluster.local", help="domain of the cluster")
@@ -174,6 +175,7 @@ def options_of(args: argparse.Namespace) -> Options:
     options = Options(
         node_name=args.hostname_override,
         root_dir=root,
+        simulated_stages=args.simulated_stages,
         pod_logs_dir=Path(args.pod_logs_dir or root / "pods-logs"),
         runtime_endpoint=args.container_runtime_endpoint or f"{args.data_dir}/containerd/containerd.sock",
         node_ips=args.node_ip,
@@ -233,6 +235,17 @@ def options_of(args: argparse.Namespace) -> Options:
     return options
 
 
+def _stages(path: str) -> list[dict[str, Any]]:
+    if not path:
+        return []
+    import yaml
+
+    stages = yaml.safe_load(Path(path).read_text())
+    if not isinstance(stages, list):
+        raise SystemExit(f"peavine kubelet: {path}: a list of stages is wanted")
+    return stages
+
+
 def build(options: Options, client: Any, *, simulated_nodes: int = 0) -> Kubelet:
     """The kubelet with its runtime: containerd, or with `simulated_nodes` the simulated one."""
     from peavine.kubelet.kubelet import Kubelet
@@ -245,7 +258,7 @@ def build(options: Options, client: Any, *, simulated_nodes: int = 0) -> Kubelet
     from peavine.kubelet.cri.simulated import SimulatedRuntime
     from peavine.kubelet.node.simulated import simulated_nodes as make_nodes
 
-    runtime = SimulatedRuntime(pod_of=lambda uid: kubelet.pod_of(uid))
+    runtime = SimulatedRuntime(pod_of=lambda uid: kubelet.pod_of(uid), stages=_stages(options.simulated_stages))
     kubelet = Kubelet(options, client, runtime, make_nodes(options, simulated_nodes), runtime_name="simulated")
     return kubelet
 

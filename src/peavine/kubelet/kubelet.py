@@ -19,6 +19,7 @@ from peavine.base.lifetimes import Scope, scope
 from peavine.client.events import EventRecorder
 from peavine.client.informer import Informer
 from peavine.client.rest import Client
+from peavine.kubelet.cri.features import Features, node_handlers, read_features
 from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
@@ -37,7 +38,7 @@ from peavine.kubelet.server.stats import Rates
 from peavine.kubelet.static import HASH, MIRROR, StaticPods
 from peavine.kubelet.volumes.manager import VolumeManager
 from peavine.kubelet.volumes.simulated import SimulatedVolumes
-from peavine.kubelet.volumes.source import VolumeHost
+from peavine.kubelet.volumes.source import VolumeError, VolumeHost
 from peavine.machinery.errors import ApiError
 from peavine.machinery.quantity import parse_quantity
 
@@ -104,6 +105,7 @@ class Kubelet:
         )
         self.workers: dict[str, PodWorker] = {}
         self.network_ready, self.network_message = False, "starting"
+        self.features, self.features_known = Features(), False
         self.runtime_healthy = False
         self.stopping = False
         self.started_at = clock.time()
@@ -390,10 +392,13 @@ class Kubelet:
         self.network_message = "container runtime network not ready: NetworkReady=false" + (
             f" reason:{network.get('reason', '')} message:{network.get('message', '')}"
         )
-        if not next(iter(self.nodes.values())).runtime_version:
+        if not next(iter(self.nodes.values())).runtime_version or not self.features_known:
             version = await self.runtime.version()
+            self.features, self.features_known = read_features(await self.runtime.status(), version), True
             for node in self.nodes.values():
                 node.runtime_version = f"{version.get('runtime_name', '')}://{version.get('runtime_version', '')}"
+                node.handlers = node_handlers(self.features)
+                node.features = {"supplementalGroupsPolicy": self.features.supplemental_groups_policy}
         if not self.runtime_healthy:
             self._set_not_ready(
                 f"container runtime not ready: RuntimeReady=false reason:{runtime.get('reason', '')}"
@@ -440,6 +445,13 @@ class Kubelet:
             for other in self.workers.values()
             if other is not worker and other.admitted and not other.finished and self.node_name_of(other) == node.name
         ]
+        if not self.features.supplemental_groups_policy and self.options.cgroups:
+            context = (worker.pod.get("spec") or {}).get("securityContext") or {}
+            if context.get("supplementalGroupsPolicy") == "Strict":
+                return (
+                    "SupplementalGroupsPolicyNotSupported",
+                    "SupplementalGroupsPolicy=Strict is not supported in this node",
+                )
         return admission.refusal(worker.pod, node, self.node_objects.get(None, node.name), others, self.options)
 
     def node_name_of(self, worker: PodWorker) -> str:
@@ -567,6 +579,8 @@ class Kubelet:
         def record(type_: str, reason: str, message: str) -> None:
             self.recorder.event(pod, type_, reason, message)
 
+        if not self.features.image_volumes:
+            raise VolumeError("image volumes need a runtime that mounts images (containerd 2.1, CRI-O 1.31)")
         found = await self.puller.ensure(image, policy, owner=pod["metadata"]["uid"], record=record)
         return str(found["id"])
 

@@ -13,6 +13,7 @@ class Options:
     root_dir: Path
     pod_logs_dir: Path
     runtime_endpoint: str = ""
+    simulated_stages: str = ""
     node_ips: list[str] = field(default_factory=list)
     hostname: str = ""
     cluster_dns: list[str] = field(default_factory=list)

@@ -12,12 +12,16 @@ processes. What a container does is said by annotations `simulated.peavine.io/NA
   exec           what a command in it prints; `exec-code` how it ends
   pull-error     pulling its image fails with these words
   ignore-stop    `true`: it ends only when killed
+
+The same names can stand in a stages file (`--simulated-stages`), a list of `{match: {namespace, pod (a glob),
+container, labels}, script: {NAME: VALUE}}`; annotations win over it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -73,8 +77,14 @@ class SimulatedRuntime:
     simulated = True
 
     def __init__(
-        self, *, pod_of: Callable[[str], Message | None] = lambda uid: None, clock: Clock = REAL, network: str = "172.7"
+        self,
+        *,
+        pod_of: Callable[[str], Message | None] = lambda uid: None,
+        clock: Clock = REAL,
+        network: str = "172.7",
+        stages: Sequence[Message] = (),
     ) -> None:
+        self._stages = stages
         self._pod_of, self._clock, self._network = pod_of, clock, network
         self._sandboxes: dict[str, _Sandbox] = {}
         self._containers: dict[str, _Container] = {}
@@ -181,10 +191,10 @@ class SimulatedRuntime:
     def _script(self, sandbox: _Sandbox, name: str) -> dict[str, str]:
         pod = self._pod_of(sandbox.config["metadata"]["uid"])
         annotations = (pod["metadata"].get("annotations") or {}) if pod else sandbox.config.get("annotations") or {}
-        script: dict[str, str] = {}
+        script = self._staged(sandbox, name)
         for key, value in annotations.items():
-            if key.startswith(PREFIX):
-                script.setdefault(key.removeprefix(PREFIX), value)
+            if key.startswith(PREFIX) and f"{name}.{key}" not in annotations:
+                script[key.removeprefix(PREFIX)] = value
             elif key.startswith(f"{name}.{PREFIX}"):
                 script[key.removeprefix(f"{name}.{PREFIX}")] = value
         if pod and "run-for" not in script:
@@ -195,6 +205,21 @@ class SimulatedRuntime:
                 script["run-for"] = "0"
             elif any(owner.get("kind") == "Job" for owner in owners) and name not in inits:
                 script["run-for"] = str(JOB_SECONDS_DEFAULT)
+        return script
+
+    def _staged(self, sandbox: _Sandbox, name: str) -> dict[str, str]:
+        """What the stages say: every stage that matches, later ones over earlier ones."""
+        meta, labels = sandbox.config["metadata"], sandbox.config.get("labels") or {}
+        script: dict[str, str] = {}
+        for stage in self._stages:
+            match = stage.get("match") or {}
+            if (
+                match.get("namespace", meta["namespace"]) == meta["namespace"]
+                and match.get("container", name) == name
+                and fnmatch.fnmatchcase(meta["name"], match.get("pod", "*"))
+                and all(labels.get(k) == v for k, v in (match.get("labels") or {}).items())
+            ):
+                script |= {key: str(value) for key, value in (stage.get("script") or {}).items()}
         return script
 
     async def create_container(self, sandbox_id: str, config: Message, sandbox_config: Message) -> str:

@@ -57,6 +57,9 @@ async def start_sandbox(worker: PodWorker, attempt: int) -> Sandbox:
     try:
         config = sandbox_message(worker, attempt)
         handler = await kubelet.runtime_handler(pod)
+        if (pod.get("spec") or {}).get("hostUsers") is False and kubelet.options.cgroups:
+            # Mappings are not handed out yet, and a pod that asks for them must not run without.
+            raise ValueError(f'runtime handler "{handler}" does not support user namespaces')
         sandbox_id = await kubelet.runtime.run_sandbox(config, handler)
     except (RpcError, ValueError) as error:
         kubelet.recorder.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
@@ -224,6 +227,10 @@ async def _config(worker: PodWorker, spec: Object, image: Message, attempt: int,
     )
     assert worker.volumes is not None
     mounts, devices = kubelet.volumes.container_mounts(pod, spec, worker.volumes, variables)
+    if any(m.get("recursive_read_only") for m in mounts):
+        handler = await kubelet.runtime_handler(pod)
+        if not kubelet.features.handler_can(handler, "recursive_read_only_mounts"):
+            raise ConfigError(f'failed to resolve recursive read-only mode: runtime handler "{handler}" lacks it')
     mounts += _own_mounts(worker, spec, attempt, ips, {m["container_path"] for m in mounts})
     target = ""
     if spec.get("targetContainerName"):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import ssl
 from typing import TYPE_CHECKING, Any
 
+from peavine.base.lifetimes import scope
 from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.server import streaming
 from peavine.kubelet.server.access import Access
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
+CERTIFICATE_SECONDS = 60.0
 
 
 class KubeletServer:
@@ -30,8 +34,9 @@ class KubeletServer:
     async def listen(self) -> int:
         options = self.kubelet.options
         node = next(iter(self.kubelet.nodes.values()))
-        context = server_context(options, [node.hostname, *node.ips])
-        self._http = HttpServer(self.handle, context=context)
+        self._context = server_context(options, [node.hostname, *node.ips])
+        self._loaded_at = self._certificate_time()
+        self._http = HttpServer(self.handle, context=self._context)
         self.port = await self._http.listen(options.address, options.port)
         for node in self.kubelet.nodes.values():
             node.port = self.port
@@ -39,7 +44,29 @@ class KubeletServer:
 
     async def run(self) -> None:
         assert self._http is not None
-        await self._http.run()
+        async with scope() as tasks:
+            tasks.start(self._follow_certificate(), name="serving certificate")
+            await self._http.run()
+
+    def _certificate_time(self) -> float:
+        path = self.kubelet.options.tls_cert_file
+        try:
+            return os.stat(path).st_mtime if path else 0.0
+        except OSError:
+            return 0.0
+
+    async def _follow_certificate(self) -> None:
+        """A renewed certificate is taken up without a restart: new connections get it."""
+        options = self.kubelet.options
+        while True:
+            await self.kubelet.clock.sleep(CERTIFICATE_SECONDS)
+            changed = self._certificate_time()
+            if changed and changed != self._loaded_at:
+                try:
+                    self._context.load_cert_chain(options.tls_cert_file, options.tls_private_key_file)
+                    self._loaded_at = changed
+                except (OSError, ssl.SSLError) as error:
+                    log.warning("the renewed certificate is not used yet: %s", error)
 
     async def handle(self, request: Request) -> Answer:
         if request.path == "/healthz/ping":
