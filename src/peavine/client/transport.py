@@ -145,7 +145,8 @@ class _Connection(asyncio.Protocol):
     async def piece(self) -> bytes | None:
         """The next piece of the body; None at its end."""
         while not self._pieces:
-            if self.body_done or (self.upgraded and self.ended):
+            # An upgraded answer is complete at its head, says the parser; what counts then is the connection.
+            if self.ended if self.upgraded else self.body_done:
                 return None
             if self.ended:
                 # A body without length or chunks ends with the connection.
