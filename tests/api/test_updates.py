@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from peavine.api import strict_ip
 from peavine.api.catalogue import CATALOGUE
 from peavine.api.kind import Kind
 from peavine.machinery.decode import decode
@@ -241,3 +242,28 @@ def test_names_of_services_may_begin_with_a_digit_and_autoscalers_may_go_down_to
         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}
     ]
     assert [e.field for e in autoscalers.validate_create(scaler)] == ["spec.metrics"]
+
+
+def test_new_addresses_are_written_in_the_one_way_that_nobody_misreads() -> None:
+    """Upstream's StrictIPCIDRValidation: but what an object holds already may stay."""
+    services = kind("v1", "services")
+    old = stored(services, {"spec": {"ports": [{"port": 80}]}})
+    old["spec"] |= {"externalTrafficPolicy": "Cluster", "externalIPs": ["010.1.2.3"]}  # from before there was the rule
+    refused = [str(e) for e in services.validate_create(old)]
+    assert refused == ['spec.externalIPs[0]: Invalid value: "010.1.2.3": must not have leading 0s']
+    _, errors = updated(services, old, lambda s: s["spec"]["externalIPs"].append("::ffff:10.1.2.4"))
+    assert errors == ['spec.externalIPs[1]: Invalid value: "::ffff:10.1.2.4": must not be an IPv4-mapped IPv6 address']
+
+
+def test_new_networks_are_written_in_the_one_way_that_nobody_misreads() -> None:
+    said = {
+        "10.0.0.0/8": [],
+        "2001:db8::/64": [],
+        "10.0.0.5/8": ["must not have bits set beyond the prefix length"],
+        "2001:db8::1/64": ["must not have bits set beyond the prefix length"],
+        "10.0.0.0/08": ["must not have leading 0s in IP or prefix length"],
+        "010.0.0.0/8": ["must not have leading 0s in IP or prefix length"],
+        "::ffff:1.1.1.0/120": ["must not have an IPv4-mapped IPv6 address"],
+        "10.0.0.0": ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"],
+    }
+    assert {text: strict_ip.is_cidr(text) for text in said} == said

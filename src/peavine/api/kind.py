@@ -274,6 +274,10 @@ class Kind:
             errors += rule(new, old)
         elif not subresource and (rule := self.hook("validate_create")):
             errors += rule(new)
+        if errors:
+            from peavine.api.strict_ip import without_kept
+
+            errors = without_kept(errors, old)
         return errors
 
     def validate_metadata(self, obj: Object) -> list[FieldError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import strict_ip
 from peavine.api.core.service_validation import validate_ordinary_ip
 from peavine.api.fields import broken, one_of
 from peavine.api.printing import AGE, NAME, NONE, Column, name, object_age
@@ -62,7 +63,7 @@ def validate_create(obj: Object) -> list[FieldError]:
 
 def _address(address: Object, field: str) -> list[FieldError]:
     ip = address.get("ip") or ""
-    errors = broken(f"{field}.ip", ip, rules.is_ip(ip))
+    errors = broken(f"{field}.ip", ip, strict_ip.is_ip(ip))
     if address.get("hostname"):
         errors += broken(f"{field}.hostname", address["hostname"], rules.is_dns1123_label(address["hostname"]))
     if address.get("nodeName"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peavine.api import alpha
+from peavine.api import alpha, strict_ip
 from peavine.api.conditions import condition, is_true
 from peavine.api.fields import broken, non_negative_quantity, strip
 from peavine.api.kind import keep
@@ -117,7 +117,7 @@ def _pod_cidrs(spec: Object) -> list[FieldError]:
     networks = spec.get("podCIDRs") or []
     errors: list[FieldError] = []
     for i, network in enumerate(networks):
-        errors += broken(f"spec.podCIDRs[{i}]", network, rules.is_cidr(network))
+        errors += broken(f"spec.podCIDRs[{i}]", network, strict_ip.is_cidr(network))
     if errors or not networks:
         return errors
     if len(networks) > 2:

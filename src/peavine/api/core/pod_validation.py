@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+from peavine.api import strict_ip
 from peavine.api.core.podspec_validation import validate_pod_spec
 from peavine.api.core.podstate import qos_class
 from peavine.api.fields import broken, strip
@@ -212,7 +213,7 @@ def validate_pod_status_update(new: Object, old: Object) -> list[FieldError]:
             errors.append(required(f"status.conditions[{i}].type"))
     ips = [ip.get("ip") or "" for ip in status.get("podIPs") or []]
     for i, ip in enumerate(ips):
-        errors += broken(f"status.podIPs[{i}]", ip, rules.is_ip(ip))
+        errors += broken(f"status.podIPs[{i}]", ip, strict_ip.is_ip(ip))
     if len(ips) > 2:
         errors.append(
             invalid_value("status.podIPs", status["podIPs"], "may specify no more than one IP for each IP family")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import strict_ip
 from peavine.api.core import container_validation as containers
 from peavine.api.core.resource_validation import validate_pod_level
 from peavine.api.core.scheduling_validation import (
@@ -107,7 +108,7 @@ def _rest(spec: Object, field: str) -> list[FieldError]:
     errors = validate_tolerations(spec.get("tolerations") or [], f"{field}.tolerations")
     for i, alias in enumerate(spec.get("hostAliases") or []):
         ip = alias.get("ip") or ""
-        errors += broken(f"{field}.hostAliases[{i}].ip", ip, rules.is_ip(ip))
+        errors += broken(f"{field}.hostAliases[{i}].ip", ip, strict_ip.is_ip(ip))
         for host in alias.get("hostnames") or []:
             errors += broken(f"{field}.hostAliases[{i}].hostnames", host, rules.is_dns1123_subdomain(host))
     for name in ("priorityClassName", "runtimeClassName"):
@@ -311,7 +312,7 @@ def _dns_config(spec: Object, field: str) -> list[FieldError]:
     if len(servers) > 3:
         errors.append(invalid_value(f"{field}.nameservers", servers, "must not have more than 3 nameservers"))
     for i, server in enumerate(servers):
-        errors += broken(f"{field}.nameservers[{i}]", server, rules.is_ip(server))
+        errors += broken(f"{field}.nameservers[{i}]", server, strict_ip.is_ip(server))
     if len(searches) > 32:
         errors.append(invalid_value(f"{field}.searches", searches, "must not have more than 32 search paths"))
     if len(" ".join(searches)) > 2048:

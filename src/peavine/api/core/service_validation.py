@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from peavine.api import strict_ip
 from peavine.api.core.service import (
     EXTERNAL_NAME,
     LOAD_BALANCER,
@@ -140,7 +141,7 @@ def _addresses(spec: Object, obj: Object) -> list[FieldError]:
         message = "may only hold up to 2 values"
         errors.append(invalid_value("spec.clusterIPs", addresses, message))
     for i, address in enumerate(addresses):
-        messages = rules.is_ip(address)
+        messages = strict_ip.is_ip(address)
         errors += broken(f"spec.clusterIPs[{i}]", address, messages)
     return errors + _external_ips(spec)
 
@@ -149,7 +150,7 @@ def _external_ips(spec: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     for i, address in enumerate(spec.get("externalIPs") or []):
         field = f"spec.externalIPs[{i}]"
-        messages = rules.is_ip(address)
+        messages = strict_ip.is_ip(address)
         errors += broken(field, address, messages)
         if not messages:
             errors += validate_ordinary_ip(address, field)
@@ -213,7 +214,7 @@ def _load_balancer(spec: Object, type: str) -> list[FieldError]:
         message = "may only be used when `type` is 'LoadBalancer'"
         errors.append(forbidden_field("spec.LoadBalancerSourceRanges", message))
     for i, network in enumerate(ranges):
-        errors += broken(f"spec.LoadBalancerSourceRanges[{i}]", network, rules.is_cidr(network.strip()))
+        errors += broken(f"spec.LoadBalancerSourceRanges[{i}]", network, strict_ip.is_cidr(network.strip()))
     allocate = spec.get("allocateLoadBalancerNodePorts")
     if type == LOAD_BALANCER and allocate is None:
         errors.append(required("spec.allocateLoadBalancerNodePorts"))
@@ -307,7 +308,7 @@ def validate_load_balancer_status(obj: Object) -> list[FieldError]:
 def validate_ingress_status(entry: Object, field: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if entry.get("ip"):
-        errors += broken(f"{field}.ip", entry["ip"], rules.is_ip(entry["ip"]))
+        errors += broken(f"{field}.ip", entry["ip"], strict_ip.is_ip(entry["ip"]))
     host = entry.get("hostname")
     if host:
         errors += broken(f"{field}.hostname", host, rules.is_dns1123_subdomain(host))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import strict_ip
 from peavine.api.core.service_validation import validate_ordinary_ip
 from peavine.api.fields import broken
 from peavine.api.kind import content_changed
@@ -88,7 +89,7 @@ def _address(address: str, type: str, field: str) -> list[FieldError]:
     rule = {"IPv4": rules.is_ipv4, "IPv6": rules.is_ipv6}.get(type)
     if rule is None:
         return []
-    messages = rule(address)
+    messages = rule(address) or strict_ip.is_ip(address)
     return broken(field, address, messages) + ([] if messages else validate_ordinary_ip(address, field))
 
 

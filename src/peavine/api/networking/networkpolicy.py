@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peavine.api import strict_ip
 from peavine.api.fields import broken
 from peavine.api.printing import AGE, NAME, Column, name, object_age, selector
 from peavine.machinery import validation as rules
@@ -95,13 +96,13 @@ def _block(block: Object, field: str) -> list[FieldError]:
     text = block.get("cidr") or ""
     if not text:
         return [required(f"{field}.cidr")]
-    errors = broken(f"{field}.cidr", text, rules.is_cidr(text))
+    errors = broken(f"{field}.cidr", text, strict_ip.is_cidr(text))
     network = rules.parse_cidr(text)
     if network is None:
         return errors
     for i, part in enumerate(block.get("except") or []):
         at = f"{field}.except[{i}]"
-        errors += broken(at, part, rules.is_cidr(part))
+        errors += broken(at, part, strict_ip.is_cidr(part))
         inner = rules.parse_cidr(part)
         if inner is None:
             continue
