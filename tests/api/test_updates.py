@@ -267,3 +267,11 @@ def test_new_networks_are_written_in_the_one_way_that_nobody_misreads() -> None:
         "10.0.0.0": ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"],
     }
     assert {text: strict_ip.is_cidr(text) for text in said} == said
+
+
+def test_ipv6_addresses_in_unusual_forms_are_warned_of() -> None:
+    services = kind("v1", "services")
+    body = {"spec": {"ports": [{"port": 80}], "externalIPs": ["2001:DB8::1", "2001:db8::2"]}}
+    assert services.warnings(stored(services, body)) == [
+        'spec.externalIPs[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")'
+    ]

@@ -55,6 +55,22 @@ def without_kept(errors: list[FieldError], old: Any) -> list[FieldError]:
     return [error for error in errors if error.detail not in _STRICT or error.value not in held]
 
 
+def warn_of_ip(field: str, value: str) -> list[str]:
+    """What to say about an IPv6 address that is right but not in its canonical form."""
+    found = rules.parse_ip(value)
+    if found is None or found.version == 4 or str(found) == value:
+        return []
+    return [f'{field}: IPv6 address "{value}" should be in RFC 5952 canonical format ("{found}")']
+
+
+def warn_of_cidr(field: str, value: str) -> list[str]:
+    """The same for a network."""
+    found = rules.parse_cidr(value)
+    if found is None or found.version == 4 or str(found) == value:
+        return []
+    return [f'{field}: IPv6 CIDR value "{value}" should be in RFC 5952 canonical format ("{found}")']
+
+
 def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]

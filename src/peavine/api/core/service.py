@@ -227,14 +227,22 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
 
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
+    from peavine.api import strict_ip
+
     if old is not None and old.get("spec") == obj.get("spec"):
         return []
     spec = obj.get("spec") or {}
     found: list[str] = []
     if spec.get("externalName") and spec.get("type") != EXTERNAL_NAME:
         found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
-    if spec.get("type") != LOAD_BALANCER:
-        return found
-    if spec.get("loadBalancerIP") is not None and spec.get("loadBalancerIP") != "":
+    if spec.get("externalIPs") and spec.get("type") == EXTERNAL_NAME:
+        found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    if spec.get("type") == LOAD_BALANCER and spec.get("loadBalancerIP"):
         found.append("spec.loadBalancerIP is deprecated and the cloud provider may ignore this field")
+        found += strict_ip.warn_of_ip("spec.loadBalancerIP", spec["loadBalancerIP"])
+    for part in ("clusterIPs", "externalIPs"):
+        for i, address in enumerate(spec.get(part) or []):
+            found += strict_ip.warn_of_ip(f"spec.{part}[{i}]", address)
+    for i, network in enumerate(spec.get("loadBalancerSourceRanges") or []):
+        found += strict_ip.warn_of_cidr(f"spec.loadBalancerSourceRanges[{i}]", network.strip())
     return found
