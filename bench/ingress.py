@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -98,6 +99,35 @@ async def throughput(c: Cluster, folder: Path, seconds: int) -> None:
         await process.wait()
 
 
+async def churn(c: Cluster) -> None:
+    """1,000 endpoint changes and 50 Ingress changes under load: what clients notice."""
+    sets = [("w1", "w2", "w3"), ("w2", "w4"), ("w1", "w3", "w4")]
+    await c.service("web", *sets[0])
+    c.ingress("web", ("x.example", "/", "Prefix", "web"))
+    await c.settled()
+    command = ["wrk", "-t", "1", "-c", "16", "-d", "60s", "-H", "Host: x.example", f"http://127.0.0.1:{c.http}/"]
+    load = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    start = time.perf_counter()
+    before = c.controller.counts.runtime_changes, c.controller.counts.reloads
+    for turn in range(1000):
+        await c.endpoints("web", *sets[turn % 3])
+        if turn % 20 == 0:
+            c.ingress(f"extra{turn}", (f"h{turn}.example", "/", "Prefix", "web"))
+        await asyncio.sleep(0.02)
+    await c.settled()
+    took = time.perf_counter() - start
+    load.send_signal(signal.SIGINT)
+    out = (await load.communicate())[0].decode()
+    count = re.search(r"(\d+) requests in", out)
+    errors = [line.strip() for line in out.splitlines() if "errors" in line or "Non-2xx" in line]
+    done = c.controller.counts.runtime_changes - before[0], c.controller.counts.reloads - before[1]
+    print(
+        f"1,000 endpoint and 50 Ingress changes in {took:.0f} s ({done[0]} runtime changes, {done[1]} reloads), "
+        f"{count[1] if count else 0} requests meanwhile: {'; '.join(errors) or 'none lost'}",
+        flush=True,
+    )
+
+
 async def cold(c: Cluster) -> None:
     await c.settled()
     for number in range(INGRESSES):
@@ -121,6 +151,9 @@ async def main() -> None:
         (folder / "run").mkdir()
         async with cluster(folder / "run") as c:
             await throughput(c, folder, seconds)
+        (folder / "churn").mkdir()
+        async with cluster(folder / "churn") as c:
+            await churn(c)
         (folder / "many").mkdir()
         async with cluster(folder / "many") as c:
             await cold(c)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,63 @@ async def test_haproxys_metrics_are_served(c: Cluster) -> None:
     port = int(c.settings.metrics.rpartition(":")[2])
     code, _, body = await c.get("m", "/metrics", port=port)
     assert code == 200 and "haproxy_process_uptime_seconds" in body
+
+
+GRPC = """
+import sys, threading
+from concurrent import futures
+import grpc
+
+class Echo(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda request, _: b"echo:" + request)
+
+if sys.argv[1] == "serve":
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Echo()])
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    server.start()
+    sys.stdin.read()
+    server.stop(0)
+else:
+    _, _, http, https, ca = sys.argv
+    plain = grpc.insecure_channel("127.0.0.1:" + http, options=[("grpc.default_authority", "rpc.example")])
+    credentials = grpc.ssl_channel_credentials(open(ca, "rb").read())
+    options = [("grpc.ssl_target_name_override", "rpc.example")]
+    secure = grpc.secure_channel("127.0.0.1:" + https, credentials, options)
+    for channel in (plain, secure):
+        assert channel.unary_unary("/test.Echo/Say")(b"hello", timeout=10) == b"echo:hello"
+        channel.close()
+"""
+
+
+@with_cluster
+async def test_grpc_passes_in_clear_text_and_over_tls(c: Cluster) -> None:
+    pytest.importorskip("grpc")
+    folder = Path(c.settings.run_dir)
+    # The client trusts only what calls itself an authority.
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=rpc.example", "-addext", "subjectAltName=DNS:rpc.example", "-keyout", "k", "-out", "c"]
+    made = await asyncio.create_subprocess_exec(*command, cwd=folder, stderr=asyncio.subprocess.DEVNULL)
+    assert await made.wait() == 0
+    # Processes of their own: gRPC's threads have no place in this one.
+    pipe = asyncio.subprocess.PIPE
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", GRPC, "serve", stdin=pipe, stdout=pipe)
+    try:
+        assert server.stdout is not None and server.stdin is not None
+        async with asyncio.timeout(15):
+            port = int(await server.stdout.readline())
+        c.secret("one", tls_crt=(folder / "c").read_text(), tls_key=(folder / "k").read_text())
+        await c.service("rpc", app_protocol="kubernetes.io/h2c")
+        slice_ = {"metadata": {"name": "rpc-1", "labels": {"kubernetes.io/service-name": "rpc"}}, "addressType": "IPv4"}
+        endpoints = [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}]
+        c.informers.put("endpointslices", {**slice_, "endpoints": endpoints, "ports": [{"name": "http", "port": port}]})
+        tls = [{"hosts": ["rpc.example"], "secretName": "one"}]
+        c.ingress("rpc", ("rpc.example", "/", "Prefix", "rpc"), tls=tls, annotations={"ssl_redirect": "false"})
+        await c.settled()
+        where = (str(c.http), str(c.https), str(folder / "c"))
+        client = await asyncio.create_subprocess_exec(sys.executable, "-c", GRPC, "ask", *where)
+        async with asyncio.timeout(30):
+            assert await client.wait() == 0
+    finally:
+        server.kill()
+        await server.wait()

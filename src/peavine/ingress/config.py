@@ -107,6 +107,8 @@ def _head(settings: Settings) -> str:
         f"{log}"
         "\ndefaults\n"
         "    mode http\n"
+        # An old worker says goodbye in its next answer instead of cutting connections that a request may be on.
+        "    option idle-close-on-response\n"
         "    option redispatch 1\n"
         "    retries 3\n"
         "    http-reuse safe\n"
