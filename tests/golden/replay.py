@@ -95,8 +95,23 @@ def run(api: Api, requests: list[dict[str, Any]]) -> Iterator[tuple[dict[str, An
         if isinstance(meta, dict) and "resourceVersion" in meta and meta.get("name"):
             versions[key if key.endswith("/" + meta["name"]) else f"{key}/{meta['name']}"] = meta["resourceVersion"]
         yield request, code, answer
-        if request["path"].endswith("customresourcedefinitions") and code == 201:
-            time.sleep(1)  # recorded once the resource was established
+        if code == 201 and request["path"].rsplit("/", 1)[-1] in SETTLING:
+            settle(api, f"{request['path']}/{answer['metadata']['name']}")
+
+
+# Resources whose status the server fills in by itself soon after they are made -> how many conditions it then has.
+SETTLING = {"customresourcedefinitions": 2, "apiservices": 1}
+
+
+def settle(api: Api, path: str) -> None:
+    """Wait until the server has said what it thinks of an object: so it was recorded."""
+    wanted = SETTLING[path.rsplit("/", 2)[-2]]
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        _, answer = api("GET", path)
+        if len((answer.get("status") or {}).get("conditions") or ()) >= wanted:
+            return
+        time.sleep(0.02)
 
 
 def difference(want: Any, got: Any, path: str = "") -> list[str]:
