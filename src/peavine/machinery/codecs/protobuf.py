@@ -309,6 +309,10 @@ def _field_encoder(type: Type, number: tuple[int, ...], *, wrapped: bool = False
     return encode_delimited
 
 
+def _is_zero(value: Any) -> bool:
+    return all(map(_is_zero, value.values())) if isinstance(value, dict) else not value
+
+
 def _encode_message(type: Type) -> _Encode:
     table: dict[str, tuple[tuple[int, ...], Callable[[Any], list[bytes]]]] = {}
     for name, field in type.fields.items():
@@ -324,7 +328,7 @@ def _encode_message(type: Type) -> _Encode:
                 continue
             known = table.get(name)
             if known is None:
-                if not x or name in ("kind", "apiVersion"):
+                if name in ("kind", "apiVersion") or _is_zero(x):
                     continue  # zero is what the reader assumes anyway
                 raise _NoNumber(name)
             prefix, encode_field = known
