@@ -53,7 +53,7 @@ class FakeApi:
                 queue.put_nowait((type_, data))
         self.changed.set()
 
-    async def until(self, condition, seconds=10):
+    async def until(self, condition, seconds=30):
         """Wait for something that the scheduler does."""
         async with asyncio.timeout(seconds):
             while not condition():

@@ -63,7 +63,7 @@ def test_a_scheduler_that_is_killed_at_any_point_loses_no_pod_and_overfills_no_n
             scheduler.wait()
             scheduler = start()
         await created
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         bound = []
         while len(bound) < number and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
@@ -93,7 +93,7 @@ def test_a_scheduler_that_is_killed_at_any_point_loses_no_pod_and_overfills_no_n
 
         try:
             kubeconfig = tmp_path / "data" / "admin.kubeconfig"
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not kubeconfig.exists():
                 assert server.poll() is None and time.monotonic() < deadline, "the API server did not start"
                 time.sleep(0.02)

@@ -176,26 +176,25 @@ def test_a_write_whose_caller_has_gone_disturbs_no_other(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_keys_are_listed_without_holding_up_the_loop(tmp_path):
+def test_while_a_hundred_thousand_keys_are_listed_others_get_their_turn(tmp_path):
     async def main():
         store = await open_store(f"sqlite://{tmp_path}/state.db")
         for start in range(0, 100_000, 5000):
             await asyncio.gather(*(store.put(f"/r/{n:06}", b"x" * 100) for n in range(start, start + 5000)))
-        loop = asyncio.get_running_loop()
-        longest, last, stop = 0.0, loop.time(), False
+        turns, stop = 0, False
 
-        async def heartbeat():
-            nonlocal longest, last
+        async def others():
+            nonlocal turns
             while not stop:
                 await asyncio.sleep(0)
-                longest, last = max(longest, loop.time() - last), loop.time()
+                turns += 1
 
-        beating = asyncio.ensure_future(heartbeat())
+        working = asyncio.ensure_future(others())
         page = await store.range("/r/")
         stop = True
-        await beating
+        await working
         assert len(page.items) == 100_000
-        assert longest < 0.2  # a slice takes a few milliseconds; the bound allows for a busy machine
+        assert turns > 300  # one after each slice of 256 rows
         await store.compact(page.revision)
         assert await store.count("/r/") == 100_000
         await store.close()
