@@ -16,7 +16,10 @@ from peavine.ingress import haproxy
 from peavine.ingress.certificates import ensure_default
 from tests.ingress.cluster import Cluster, cluster
 
-pytestmark = pytest.mark.skipif(haproxy.program() is None, reason="haproxy is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(haproxy.program() is None, reason="haproxy is not installed"),
+]
 
 
 def with_cluster(test: Callable[[Cluster], Awaitable[None]]) -> Callable[[Path], None]:
