@@ -82,7 +82,7 @@ class Events:
         self.reader, self.status, self.headers = reader, status, headers
         self._held: list[Any] = []
 
-    async def next(self, seconds: float = 5.0) -> Any:
+    async def next(self, seconds: float = 20.0) -> Any:
         """The next event as (type, object); None at the orderly end of the stream."""
         while not self._held:
             async with asyncio.timeout(seconds):
@@ -121,7 +121,7 @@ def request_bytes(
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + data
 
 
-async def read_head(reader: asyncio.StreamReader, seconds: float = 10.0) -> tuple[int, dict[str, str]]:
+async def read_head(reader: asyncio.StreamReader, seconds: float = 30.0) -> tuple[int, dict[str, str]]:
     async with asyncio.timeout(seconds):
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *rest = head.rstrip().split("\r\n")
@@ -132,7 +132,7 @@ async def read_answer(reader: asyncio.StreamReader, method: str = "GET") -> Answ
     status, headers = await read_head(reader)
     body = b""
     if method != "HEAD" and status not in (204, 304):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             if "content-length" in headers:
                 body = await reader.readexactly(int(headers["content-length"]))
             elif headers.get("transfer-encoding") == "chunked":

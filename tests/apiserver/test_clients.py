@@ -53,7 +53,7 @@ def test_kubectl_applies_reads_changes_and_deletes(server, kubectl, tmp_path):
 
     def run(*args: str, stdin: str = "", check: bool = True) -> str:
         command = [kubectl, "--kubeconfig", str(server.kubeconfig), "--cache-dir", str(tmp_path / "cache"), *args]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=90)
         assert not check or done.returncode == 0, f"{args}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -74,7 +74,7 @@ def test_kubectl_applies_reads_changes_and_deletes(server, kubectl, tmp_path):
     run(*n, "patch", "deploy", "web", "--type=json", "-p", '[{"op":"replace","path":"/spec/replicas","value":1}]')
     shown = run(*n, "describe", "deploy", "web")
     assert "nginx:3" in shown and "1 desired" in shown and "tier=front" in shown
-    run(*n, "wait", "--for=jsonpath={.spec.replicas}=1", "deploy/web", "--timeout=5s")
+    run(*n, "wait", "--for=jsonpath={.spec.replicas}=1", "deploy/web", "--timeout=30s")
     assert "web" in run(*n, "get", "all", "-l", "app=web")
     assert "NotFound" in run(*n, "get", "deploy", "none", check=False)
     assert 'field "spec.bogus"' in run(
@@ -109,7 +109,7 @@ def test_the_python_client_lists_watches_patches_and_deletes(server):
             "default",
             field_selector="metadata.name=py",
             resource_version=made.metadata.resource_version,
-            timeout_seconds=10,
+            timeout_seconds=30,
         ):
             seen.append((event["type"], (event["object"].data or {}).get("a", "")))
             if event["type"] == "DELETED":
@@ -122,7 +122,7 @@ def test_the_python_client_lists_watches_patches_and_deletes(server):
     listed = core.list_config_map_for_all_namespaces(label_selector="", limit=500)
     assert "py" in {item.metadata.name for item in listed.items}
     core.delete_namespaced_config_map("py", "default")
-    follower.join(15)
+    follower.join(40)
     assert seen == [("MODIFIED", "2"), ("DELETED", "2")]
     with pytest.raises(client.ApiException) as missing:
         core.read_namespaced_config_map("py", "default")

@@ -51,7 +51,7 @@ async def echo_server(limits: Limits = SMALL) -> AsyncIterator[tuple[HttpServer,
         await server.drain(0.5)
 
 
-async def talk(port: int, *pieces: bytes, gap: float = 0.0, seconds: float = 5.0) -> bytes:
+async def talk(port: int, *pieces: bytes, gap: float = 0.0, seconds: float = 20.0) -> bytes:
     """Send the pieces, then everything that comes until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -20,7 +20,7 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 def request(server: ServerProcess, method: str, path: str, body=None, tls=None, content_type="application/json"):
     """One request on a connection of its own: (status, document)."""
-    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=tls or server.tls(), timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=tls or server.tls(), timeout=30)
     try:
         data = json.dumps(body) if body is not None else None
         connection.request(method, path, data, {"Content-Type": content_type})
@@ -90,7 +90,7 @@ def test_a_certificate_of_another_authority_is_nobody(tmp_path):
             key,
         ]
         sent = b"GET /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        shown = subprocess.run(command, input=sent, capture_output=True, timeout=10)
+        shown = subprocess.run(command, input=sent, capture_output=True, timeout=30)
         assert b"APIVersions" not in shown.stdout
         assert request(one, "GET", "/api")[0] == 200
 
@@ -110,7 +110,7 @@ def test_two_servers_on_one_etcd_see_each_others_writes_at_once(tmp_path):
     command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
     etcd = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", ports[0]), 1).close()
@@ -150,5 +150,5 @@ def test_two_servers_on_one_etcd_see_each_others_writes_at_once(tmp_path):
 )
 def test_a_configuration_that_cannot_be_used_is_one_sentence_and_an_exit_code(tmp_path, flags, words):
     command = [sys.executable, "-m", "peavine.cmd.main", "apiserver", "--data-dir", str(tmp_path), "--secure-port", "0"]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and words in done.stderr and "Traceback" not in done.stderr

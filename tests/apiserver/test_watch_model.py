@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 from peavine.store.memory import MemoryStore
 from tests.apiserver.inside import MAPS, Client, config_map, serving
@@ -74,8 +75,13 @@ class Mirror:
                     self.objects[name] = obj
 
     async def check(self, api: Client) -> None:
+        """What was written last may still be on its way: a while is given for it."""
         items = (await api("GET", f"{MAPS}?{self.selection}")).json["items"]
-        assert {i["metadata"]["name"]: i["data"] for i in items} == {n: o["data"] for n, o in self.objects.items()}
+        wanted = {item["metadata"]["name"]: item["data"] for item in items}
+        deadline = time.monotonic() + 20
+        while (held := {name: obj["data"] for name, obj in self.objects.items()}) != wanted:
+            assert time.monotonic() < deadline, (held, wanted)
+            await asyncio.sleep(0.02)
 
 
 def test_every_watcher_ends_with_what_a_list_shows(tmp_path):
@@ -97,10 +103,10 @@ def test_every_watcher_ends_with_what_a_list_shows(tmp_path):
                 followers = [asyncio.ensure_future(mirror.follow(api, stop)) for mirror in mirrors]
                 for _ in range(40):
                     await asyncio.gather(*(write(api, chance) for _ in range(3)))
-                stop.set()
-                await asyncio.gather(*followers)
                 for mirror in mirrors:
                     await mirror.check(api)
+                stop.set()
+                await asyncio.gather(*followers)
         await close()
 
     asyncio.run(main())

@@ -36,7 +36,7 @@ class Api:
         context = ssl.create_default_context(cafile=ca)
         context.check_hostname = False
         context.load_cert_chain(cert, key)
-        self.connection = http.client.HTTPSConnection(host, port, context=context, timeout=20)
+        self.connection = http.client.HTTPSConnection(host, port, context=context, timeout=60)
 
     def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         sent = {"Accept": "application/json", **(headers or {})}
@@ -106,7 +106,7 @@ SETTLING = {"customresourcedefinitions": 2, "apiservices": 1}
 def settle(api: Api, path: str) -> None:
     """Wait until the server has said what it thinks of an object: so it was recorded."""
     wanted = SETTLING[path.rsplit("/", 2)[-2]]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         _, answer = api("GET", path)
         if len((answer.get("status") or {}).get("conditions") or ()) >= wanted:
