@@ -1,7 +1,9 @@
 """One API server with controllers, in memory, for all tests of the command line; and two kubectls to ask it."""
 
+import importlib
 import io
 import os
+import pkgutil
 import shlex
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import peavine.cli
 from peavine.cli.main import main
 from peavine.testing.cluster import Cluster
 
@@ -74,7 +77,11 @@ class Theirs:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
+def cluster():
+    # Imported before the server's thread starts: pytest rewrites modules of packages that bring a plugin, and CPython
+    # 3.11 may not parse in two threads at once.
+    for module in pkgutil.walk_packages(peavine.cli.__path__, "peavine.cli."):
+        importlib.import_module(module.name)
     with Cluster(nodes=0, scheduler=False) as running:
         yield running
 
