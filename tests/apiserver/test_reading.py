@@ -272,7 +272,7 @@ def test_a_watcher_that_does_not_read_is_cut_and_slows_nobody(tmp_path, monkeypa
                 assert (await api("POST", MAPS, config_map(f"big{i:02}", a="x" * 200_000))).status == 201
                 assert (await fast.names(1)) == [f"ADDED big{i:02}"]
         watchers = api.server.registry.named("", "configmaps").cache.watchers
-        for _ in range(100):
+        for _ in range(1000):
             if not len(watchers):
                 break
             await asyncio.sleep(0.02)
