@@ -257,7 +257,7 @@ class ApiServer:
         if first == "apis" and len(rest) >= 2 and (service := self.aggregator.remote(rest[0], rest[1])) is not None:
             return await self.aggregator.serve(exchange, service)
         if info.is_resource:
-            if not self.discovery.serves(info.group, info.version):
+            if not self.discovery.serves(info.group, info.version) and not self.registry.sees_all(info.user):
                 if info.prefix == "apis":
                     return health.text(404, "404 page not found\n")
                 raise not_served()

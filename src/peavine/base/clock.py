@@ -9,7 +9,7 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -63,17 +63,19 @@ class SimulatedClock:
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), woken))
         await woken
 
-    async def advance(self, seconds: float) -> None:
-        """Move time forward, waking each sleeper at its own deadline and letting it run before the next."""
+    async def advance(self, seconds: float, settle: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Move time forward, waking each sleeper at its own deadline and letting it run before the next: until
+        `settle()` returns, or for a few turns of the loop."""
+        settle = settle or self._settle
         until = self._now + seconds
-        await self._settle()
+        await settle()
         while self._sleepers and self._sleepers[0][0] <= until:
             self._now, _, woken = heapq.heappop(self._sleepers)
             if not woken.done():
                 woken.set_result(None)
-            await self._settle()
+            await settle()
         self._now = until
-        await self._settle()
+        await settle()
 
     @staticmethod
     async def _settle() -> None:

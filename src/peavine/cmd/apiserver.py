@@ -130,7 +130,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--encryption-provider-config", default="", help="how Secrets and other resources are encrypted in the store"
     )
-    p.add_argument("--kubernetes-version", default="1.37", help=argparse.SUPPRESS)
+    p.add_argument(
+        "--kubernetes-version",
+        default="1.37",
+        choices=[f"1.{minor}" for minor in range(25, 38)],
+        metavar="1.25...1.37",
+        help="whose groups, kinds and fields to serve, to test clients against that version",
+    )
     p.add_argument("-v", "--v", type=int, default=2, help="log verbosity")
     return p
 

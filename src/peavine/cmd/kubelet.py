@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peavine.base.clock import REAL, Clock
 from peavine.cmd.images import default_data_dir
 from peavine.kubelet.options import Options
 
@@ -246,7 +247,7 @@ def _stages(path: str) -> list[dict[str, Any]]:
     return stages
 
 
-def build(options: Options, client: Any, *, simulated_nodes: int = 0) -> Kubelet:
+def build(options: Options, client: Any, *, simulated_nodes: int = 0, clock: Clock = REAL) -> Kubelet:
     """The kubelet with its runtime: containerd, or with `simulated_nodes` the simulated one."""
     from peavine.kubelet.kubelet import Kubelet
     from peavine.kubelet.node.node import real_node
@@ -258,8 +259,10 @@ def build(options: Options, client: Any, *, simulated_nodes: int = 0) -> Kubelet
     from peavine.kubelet.cri.simulated import SimulatedRuntime
     from peavine.kubelet.node.simulated import simulated_nodes as make_nodes
 
-    runtime = SimulatedRuntime(pod_of=lambda uid: kubelet.pod_of(uid), stages=_stages(options.simulated_stages))
-    kubelet = Kubelet(options, client, runtime, make_nodes(options, simulated_nodes), runtime_name="simulated")
+    stages = _stages(options.simulated_stages)
+    runtime = SimulatedRuntime(pod_of=lambda uid: kubelet.pod_of(uid), stages=stages, clock=clock)
+    nodes = make_nodes(options, simulated_nodes)
+    kubelet = Kubelet(options, client, runtime, nodes, clock=clock, runtime_name="simulated")
     return kubelet
 
 
@@ -278,12 +281,12 @@ async def run(options: Options, kubeconfig: str, *, simulated_nodes: int = 0) ->
     await run_with(options, client, simulated_nodes=simulated_nodes)
 
 
-async def run_with(options: Options, client: Any, *, simulated_nodes: int = 0) -> None:
+async def run_with(options: Options, client: Any, *, simulated_nodes: int = 0, clock: Clock = REAL) -> None:
     """Run in the present loop until cancelled; the port of the server is in the Node objects."""
     from peavine.base.lifetimes import scope
     from peavine.kubelet.server.server import KubeletServer
 
-    kubelet = build(options, client, simulated_nodes=simulated_nodes)
+    kubelet = build(options, client, simulated_nodes=simulated_nodes, clock=clock)
     async with scope() as tasks:
         server = KubeletServer(kubelet)
         await server.listen()

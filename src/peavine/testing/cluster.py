@@ -20,14 +20,17 @@ from typing import Any, Self, TypeVar
 
 from peavine.apiserver.config import Config
 from peavine.apiserver.server import ApiServer
-from peavine.base.clock import REAL, Clock
+from peavine.base.clock import Clock, SimulatedClock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client
 from peavine.controllers import CONTROLLERS
+from peavine.testing.clock import SkippingClock, clock_of_loop, settle
+from peavine.testing.pki import copy_pki, kubeconfigs
 from peavine.testing.requests import Requests
 from peavine.testing.snapshot import Snapshot
 
 ADDRESS = "127.0.0.1"
+DEFAULT_VERSION = "1.37"
 T = TypeVar("T")
 
 
@@ -35,7 +38,9 @@ class AsyncCluster:
     """`async with AsyncCluster(...) as cluster:` in the running loop.
 
     `controllers`: True for all that are on by default, or the names of some. `scheduler` and `nodes` add the scheduler
-    and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client.
+    and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client. `kubernetes_version`
+    ("1.25" to "1.37") chooses whose groups and fields are served. Time passes by itself, and `advance` skips it; with a
+    `SimulatedClock` it stands still otherwise.
     """
 
     def __init__(
@@ -44,7 +49,8 @@ class AsyncCluster:
         controllers: bool | Iterable[str] = True,
         scheduler: bool = True,
         nodes: int = 1,
-        clock: Clock = REAL,
+        clock: Clock | None = None,
+        kubernetes_version: str = DEFAULT_VERSION,
         controller_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
@@ -53,11 +59,12 @@ class AsyncCluster:
         else:
             self._controllers = list(controllers or ())
         self._scheduler, self._nodes = scheduler, nodes
-        self._clock, self._config = clock, config
+        self._given_clock, self._config = clock, {"kubernetes_version": kubernetes_version, **config}
         self._controller_options = controller_options or {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        self._clock = self._given_clock or clock_of_loop()
         self.directory = Path(tempfile.mkdtemp(prefix="peavine-test-"))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         try:
@@ -73,9 +80,7 @@ class AsyncCluster:
         await self._stack.aclose()
 
     async def _start_server(self, tasks: Scope) -> None:
-        from peavine.cmd.pki import ensure_kubeconfigs, ensure_pki
-
-        pki = ensure_pki(self.directory, advertise_addresses=[ADDRESS])
+        pki = copy_pki(self.directory, ADDRESS, self._clock)
         config = Config(
             bind_address=ADDRESS,
             secure_port=0,
@@ -101,7 +106,7 @@ class AsyncCluster:
         self.server.filters.handler = self.requests.around(self.server.filters.handler)
         self.url = f"https://{ADDRESS}:{self.server.port}"
         self.pki = pki
-        self.kubeconfig = ensure_kubeconfigs(pki, self.url)["admin"]
+        self.kubeconfig = kubeconfigs(pki, self.url)["admin"]
         self.client = Client.from_kubeconfig(self.kubeconfig, user_agent="peavine-testing")
         self._stack.callback(self.client.close)
 
@@ -123,6 +128,20 @@ class AsyncCluster:
         async for type_, account in accounts.watch(namespace, resource_version=version):
             if type_ == "ADDED" and account["metadata"]["name"] == "default":
                 return
+
+    async def advance(self, seconds: float) -> None:
+        """Let `seconds` pass at once: what falls due on the way happens, in order, and is done when this returns.
+
+        "Done" covers what runs in this event loop; give programs in other threads and processes their own time. All
+        other timers of this loop pass too. Years are too much: certificates end.
+        """
+        if isinstance(self._clock, (SimulatedClock, SkippingClock)):
+            await self._clock.advance(seconds, self._settle)
+        else:
+            raise TypeError(f"a {type(self._clock).__name__} cannot be advanced")
+
+    async def _settle(self) -> None:
+        await settle(lambda: self.requests.busy > 0)
 
     async def snapshot(self) -> Snapshot:
         """The state now, to come back to with `reset`."""
@@ -150,24 +169,11 @@ class AsyncCluster:
             client = Client.from_kubeconfig(self.pki.kubeconfig("scheduler"), user_agent="scheduler")
             tasks.start(run_scheduler(client, clock=self._clock), name="scheduler")
         if self._nodes:
-            await self._start_nodes(tasks)
+            from peavine.cmd.kubelet import run_with, simulated_options
 
-    async def _start_nodes(self, tasks: Scope) -> None:
-        """All nodes in one simulated kubelet, and its server for logs and exec."""
-        from peavine.cmd.kubelet import build, options_of, parser
-        from peavine.kubelet.server.server import KubeletServer
-
-        flags = [f"--kubeconfig={self.kubeconfig}", "--hostname-override=node", "--runtime=simulated", "--port=0"]
-        flags += [f"--data-dir={self.directory}", f"--address={ADDRESS}", f"--client-ca-file={self.pki.cert('ca')}"]
-        if self._nodes == 1:
-            flags.append(f"--node-ip={ADDRESS}")
-        options = options_of(parser().parse_args(flags))
-        client = Client.from_kubeconfig(self.kubeconfig, user_agent="kubelet")
-        kubelet = build(options, client, simulated_nodes=self._nodes)
-        server = KubeletServer(kubelet)
-        await server.listen()
-        tasks.start(server.run(), name="kubelet server")
-        tasks.start(kubelet.run(), name="kubelet")
+            client = Client.from_kubeconfig(self.kubeconfig, user_agent="kubelet")
+            flags = simulated_options(str(self.directory), "node")
+            tasks.start(run_with(flags, client, simulated_nodes=self._nodes, clock=self._clock), name="nodes")
 
 
 class Cluster:
@@ -206,6 +212,10 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         return self._do(self._cluster.snapshot())
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass at once; see `AsyncCluster.advance`."""
+        self._do(self._cluster.advance(seconds))
 
     def reset(self, snapshot: Snapshot) -> None:
         self._do(self._cluster.reset(snapshot))

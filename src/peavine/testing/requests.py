@@ -19,6 +19,7 @@ from peavine.base.clock import Clock
 from peavine.machinery.errors import ApiError
 
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
+UNENDING = ("watch", "log", "exec", "attach", "portforward", "proxy")
 RECORDED_MAX = 100_000
 
 
@@ -65,6 +66,7 @@ class Requests:
         self._clock = clock
         self._rules: list[_Rule] = []
         self.seen: list[Request] = []
+        self.busy = 0  # requests that are being worked on, neither watching nor delayed on purpose
 
     def fail(self, *, times: int | None = None, code: int = 500, reason: str = "InternalError", **where: str) -> None:
         """Answer matching requests with an error, `times` times (for ever unless named)."""
@@ -106,6 +108,11 @@ class Requests:
                         await self._clock.sleep(rule.delay)
                     if rule.error is not None:
                         raise rule.error
-            return await handler(exchange)
+            counted = info.verb not in UNENDING and info.subresource not in UNENDING
+            self.busy += counted
+            try:
+                return await handler(exchange)
+            finally:
+                self.busy -= counted
 
         return handle

@@ -41,6 +41,8 @@ class Discovery:
         if found is None:
             groups: dict[str, dict[str, list[Kind]]] = {}
             for kind in self.registry.kinds():
+                if not self.registry.serves(kind):
+                    continue
                 if kind.plural and kind.group not in self.registry.disabled_groups:
                     groups.setdefault(kind.group, {}).setdefault(kind.version, []).append(kind)
             order = {name: at for at, name in enumerate(GROUP_ORDER)}

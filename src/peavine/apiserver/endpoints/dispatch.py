@@ -46,6 +46,8 @@ async def dispatch(server: Any, exchange: Exchange) -> Response | None:
     kind = registry.kind(info.group, info.version, info.resource)
     if kind is None or not kind.plural or (len(info.parts) > 3 and info.subresource != "proxy"):
         raise not_served()
+    if not registry.serves(kind) and not registry.sees_all(info.user):
+        raise not_served()
     deprecation: Any = kind.hook("DEPRECATION")
     if deprecation:
         info.warn(deprecation)

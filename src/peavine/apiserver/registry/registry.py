@@ -8,14 +8,16 @@ from typing import Any
 from peavine.api.catalogue import CATALOGUE
 from peavine.api.kind import Kind
 from peavine.apiserver.admission.chain import Chain
+from peavine.apiserver.authentication.user import User
 from peavine.apiserver.cache import Cache, Entry, ResourceCache
 from peavine.apiserver.cache.entries import Form
 from peavine.base.clock import REAL, Clock
 from peavine.machinery import errors
-from peavine.machinery.schema import Schema, Type
+from peavine.machinery.schema import DEFAULT_VERSION, Schema, Type
 from peavine.store.interface import Store
 
 Object = dict[str, Any]
+OWN_COMPONENTS = frozenset(("system:kube-controller-manager", "system:kube-scheduler"))
 
 
 class Resource:
@@ -36,6 +38,7 @@ class Registry:
         self.store, self.cache, self.schema, self.clock = store, cache, schema, clock
         self.chain = Chain([])
         self.trackings: dict[tuple[int, str], Any] = {}  # of managed fields; see `fields.tracking`
+        self.newest = schema.version == DEFAULT_VERSION  # else kinds that are newer than the schema are not served
         self.event_ttl_seconds = 3600
         self.event_lease = (0, 0.0)  # the lease that new events share, and until when (monotonic)
         self.disabled_groups: set[str] = set()
@@ -58,6 +61,17 @@ class Registry:
         """Every served kind with a resource of its own."""
         yield from CATALOGUE.kinds()
         yield from self.custom.values()
+
+    def serves(self, kind: Kind) -> bool:
+        """Whether the version being served knows the kind."""
+        if self.newest or (kind.group, kind.version, kind.plural) in self.custom:
+            return True
+        return self.schema.for_kind(kind.gvk) is not None
+
+    def sees_all(self, user: User | None) -> bool:
+        """Whether kinds that are newer than the served version are there for that user: for Peavine's own components,
+        which are of the newest version whatever is served, and would wait for those kinds for ever."""
+        return not self.newest and user is not None and user.name in OWN_COMPONENTS
 
     def resource(self, kind: Kind) -> Resource:
         """Where objects of a (stored) kind live."""
