@@ -118,24 +118,18 @@ def measure(mode: str, services: int, endpoints: int) -> None:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("modes", nargs="*", default=["nftables", "iptables"])
-    p.add_argument(
-        "--services",
-        type=int,
-        default=0,
-        help="default: 10,000; 2,000 for iptables, whose restore program takes quadratic time",
-    )
+    p.add_argument("--services", type=int, default=10_000)
     p.add_argument("--endpoints", type=int, default=5)
     p.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = p.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench/proxy.py needs root: it makes network namespaces")
     for mode in options.modes:
-        services = options.services or (2_000 if mode == "iptables" else 10_000)
         if options.here:
-            measure(mode, services, options.endpoints)
+            measure(mode, options.services, options.endpoints)
         else:
             # A process each, so that memory is the mode's own.
-            size = ["--services", str(services), "--endpoints", str(options.endpoints)]
+            size = ["--services", str(options.services), "--endpoints", str(options.endpoints)]
             subprocess.run([sys.executable, __file__, mode, "--here", *size], check=True)
 
 

@@ -1,9 +1,9 @@
 """The iptables mode, with upstream's chains: for kernels without nftables, and for people who know these rules.
 
 `KUBE-SERVICES` has a rule for each address and port, which goes to `KUBE-SVC-…` (endpoints anywhere), `KUBE-SVL-…`
-(endpoints of this node) or `KUBE-EXT-…` (what comes from outside); these pick a `KUBE-SEP-…`, which translates to one
-endpoint. A change rewrites the chains of its Service and adds or deletes its rules in the shared chains; nothing else
-is sent.
+(endpoints of this node) or `KUBE-EXT-…` (what comes from outside); these pick an endpoint and translate to it, with
+session affinity through a `KUBE-SEP-…` that remembers clients. A change rewrites the chains of its Service and adds or
+deletes its rules in the shared chains; nothing else is sent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -121,8 +122,10 @@ class _Family:
         after = [self._renderer.render(port) for port in new]
         chains_before = {name: rules for one in before for name, rules in one.chains.items()}
         chains_after = {name: rules for one in after for name, rules in one.chains.items()}
-        shared_before = dict.fromkeys(rule for one in before for rule in one.shared)
-        shared_after = dict.fromkeys(rule for one in after for rule in one.shared)
+        # Counted, because two Services may want the same rule: each has it, each takes its own away.
+        shared_before = Counter(rule for one in before for rule in one.shared)
+        shared_after = Counter(rule for one in after for rule in one.shared)
+        gone, come = shared_before - shared_after, shared_after - shared_before
         changed = {name: rules for name, rules in chains_after.items() if chains_before.get(name) != rules}
         stale = [name for name in chains_before if name not in chains_after]
         lines: list[str] = []
@@ -131,13 +134,9 @@ class _Family:
             if table == "nat":
                 body += [f":{chain} - [0:0]" for chain in (*changed, *stale)]
                 body += [f"-A {name} {rule}" for name, rules in changed.items() for rule in rules]
-            body += [
-                f"-D {c} {rule}" for t, c, rule in shared_before if t == table and (t, c, rule) not in shared_after
-            ]
+            body += [f"-D {c} {rule}" for t, c, rule in gone.elements() if t == table]
             # At the head: the last rule of KUBE-SERVICES must stay the last.
-            body += [
-                f"-I {c} {rule}" for t, c, rule in shared_after if t == table and (t, c, rule) not in shared_before
-            ]
+            body += [f"-I {c} {rule}" for t, c, rule in come.elements() if t == table]
             if table == "nat":
                 body += [f"-X {chain}" for chain in stale]
             if body:
@@ -199,6 +198,10 @@ class Renderer:
         else:
             rendered.shared.append(("filter", "KUBE-SERVICES", f"{to} {self._verdict(port)}"))
         self._external(rendered, port, comment, outside, everywhere, here)
+        for ip in sorted({e.address for e in (*port.cluster, *port.local) if e.local}):
+            # A pod that reaches itself through its Service must see another source than itself.
+            own = f"{ip}/{self._length}"
+            rendered.shared.append(("nat", "KUBE-POSTROUTING", f"-s {own} -d {own} -j MASQUERADE --random-fully"))
         return rendered
 
     def _verdict(self, port: ServicePort) -> str:
@@ -256,23 +259,29 @@ class Renderer:
             rules.append(f"{to} -j KUBE-MARK-MASQ")
         elif self._pods:
             rules.append(f"! -s {self._pods[0]} {to} -j KUBE-MARK-MASQ")
-        targets = [self._endpoint(rendered, port, endpoint) for endpoint in endpoints]
         if port.affinity_seconds:
+            targets = [self._endpoint(rendered, port, endpoint) for endpoint in endpoints]
             for chain in targets:
                 rules.append(f"-m recent --name {chain} --rcheck --seconds {port.affinity_seconds} --reap -j {chain}")
-        for number, chain in enumerate(targets):
-            left = len(targets) - number
+            ways = [f"-j {chain}" for chain in targets]
+        else:
+            # No chain of its own for each endpoint: iptables-restore takes time quadratic in the number of chains.
+            ways = [f"-p {port.protocol} -j DNAT --to-destination {self._target(e)}" for e in endpoints]
+        for number, way in enumerate(ways):
+            left = len(ways) - number
             chance = f"-m statistic --mode random --probability {1 / left:.10f} " if left > 1 else ""
-            rules.append(f"{chance}-j {chain}")
+            rules.append(f"{chance}{way}")
         return rules
 
+    def _target(self, endpoint: Endpoint) -> str:
+        return f"[{endpoint.address}]:{endpoint.port}" if self._ipv6 else f"{endpoint.address}:{endpoint.port}"
+
     def _endpoint(self, rendered: Rendered, port: ServicePort, endpoint: Endpoint) -> str:
-        target = f"[{endpoint.address}]:{endpoint.port}" if self._ipv6 else f"{endpoint.address}:{endpoint.port}"
+        """The chain that remembers an endpoint's clients."""
+        target = self._target(endpoint)
         chain = f"KUBE-SEP-{_digest(port.identity, target)}"
-        remember = f"-m recent --name {chain} --set " if port.affinity_seconds else ""
         rendered.chains[chain] = [
-            f"-s {endpoint.address}/{self._length} -j KUBE-MARK-MASQ",
-            f"-p {port.protocol} {remember}-j DNAT --to-destination {target}",
+            f"-p {port.protocol} -m recent --name {chain} --set -j DNAT --to-destination {target}"
         ]
         return chain
 
