@@ -18,6 +18,7 @@ from peavine.base.lifetimes import scope
 from peavine.client.rest import Client, wait_ready
 from peavine.cmd.kubelet import run_with, simulated_options
 from peavine.cmd.pki import ensure_node, ensure_pki
+from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.cri.simulated import PREFIX, SimulatedRuntime
 from peavine.machinery.errors import ApiError
 from tests.kubelet.node import free_port
@@ -183,5 +184,31 @@ def test_a_stages_file_scripts_pods_that_say_nothing_themselves() -> None:
         await runtime.start_container(container)
         assert runtime.log_text(container) == "a database"
         assert (await runtime.exec_sync(container, ["x"])).exit_code == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_runtime_that_refuses_to_stop_a_container_does_not_end_the_kubelet(
+    kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = iter([RpcError("UNKNOWN", "ttrpc: closed")])
+    stop = SimulatedRuntime.stop_container
+
+    async def refuse_once(self: SimulatedRuntime, container_id: str, timeout: int) -> None:
+        for refusal in refusals:
+            raise refusal
+        await stop(self, container_id, timeout)
+
+    monkeypatch.setattr(SimulatedRuntime, "stop_container", refuse_once)
+
+    async def scenario() -> None:
+        async with cluster(kubeconfig, tmp_path) as client:
+            await create(client, pod("sticky"))
+            await until(client, "sticky", is_ready)
+            await client.resource("v1", "pods").delete("sticky", "default")
+            with pytest.raises(ApiError):
+                await until(client, "sticky", lambda p: False)
+            await create(client, pod("after"))
+            await until(client, "after", is_ready)
 
     asyncio.run(scenario())

@@ -241,6 +241,9 @@ async def stop_workloads(data_dir: str | os.PathLike[str], *, cgroup_root: str =
         mounts.unmount_below(directory)
     if cgroup_root:
         await cgroups.remove_tree(cgroup_root)
+        above = cgroup_root.rpartition("/")[0]
+        if above:
+            cgroups.remove_if_empty(above)
 
 
 async def purge(data_dir: str | os.PathLike[str], *, cgroup_root: str = "") -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,8 @@ RELIST_SECONDS_WITH_EVENTS = 30.0
 RUNTIME_STATUS_SECONDS = 5.0
 ORPHAN_SECONDS = 2.0
 REPORTS_AT_ONCE_MAX = 8
+# A duty of the kubelet that failed for reasons nobody thought of is begun again after this.
+BROKEN_SECONDS = 5.0
 
 
 @dataclass
@@ -163,9 +165,9 @@ class Kubelet:
             )
             try:
                 tasks.start(self.recorder.run(), name="events")
-                tasks.start(self._watch_runtime_status(), name="runtime status")
+                tasks.start(self._keep(self._watch_runtime_status, "runtime status"), name="runtime status")
                 for registrar in self.registrars.values():
-                    tasks.start(registrar.run(), name=f"node {registrar.node.name}")
+                    tasks.start(self._keep(registrar.run, "node"), name=f"node {registrar.node.name}")
                 tasks.start(self.services.run(), name="services")
                 tasks.start(self.node_objects.run(), name="nodes")
                 await self.services.synced.wait()
@@ -173,14 +175,24 @@ class Kubelet:
                 self.pods.add_handler(added=self._pod_added, updated=self._pod_updated, deleted=self._pod_deleted)
                 tasks.start(self.pods.run(), name="pods")
                 await self.pods.synced.wait()
-                tasks.start(self._watch_events(), name="runtime events")
-                tasks.start(self._housekeeping(), name="housekeeping")
+                tasks.start(self._keep(self._watch_events, "runtime events"), name="runtime events")
+                tasks.start(self._keep(self._housekeeping, "housekeeping"), name="housekeeping")
                 if self.options.cgroups:
                     self._start_node_duties(tasks)
-                await self._relist_forever()
+                await self._keep(self._relist_forever, "relist")
             finally:
                 # Workers that are cut off now are not to begin anew.
                 self.stopping = True
+
+    async def _keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Do it, and begin again after a mistake of ours: one duty that breaks must not end the others."""
+        while True:
+            try:
+                await work()
+                return
+            except Exception:
+                log.exception("%s", name)
+            await self.clock.sleep(BROKEN_SECONDS)
 
     def _start_node_duties(self, tasks: Scope) -> None:
         """What only a node with real containers needs."""
@@ -192,18 +204,19 @@ class Kubelet:
         from peavine.kubelet.plugins.registry import PluginRegistry
 
         self.sandbox_image = PAUSE_IMAGE
-        tasks.start(Evictor(self).run(), name="eviction")
-        tasks.start(ImageCollector(self).run(), name="image collection")
+        tasks.start(self._keep(Evictor(self).run, "eviction"), name="eviction")
+        tasks.start(self._keep(ImageCollector(self).run, "image collection"), name="image collection")
         if self.options.cpu_manager_policy == "static":
             self.cpus = CpuManager(self.options.root_dir / "cpu_manager_state", parse_cpus(self.options.reserved_cpus))
         if self.options.shutdown_grace_seconds > 0:
-            tasks.start(ShutdownManager(self).run(), name="shutdown")
+            tasks.start(self._keep(ShutdownManager(self).run, "shutdown"), name="shutdown")
         self.devices = Devices(self)
-        tasks.start(self.devices.run(), name="device plugins")
-        tasks.start(PluginRegistry(self.paths.plugins_registry, self._plugin_kinds()).run(), name="plugins")
+        tasks.start(self._keep(self.devices.run, "device plugins"), name="device plugins")
+        registry = PluginRegistry(self.paths.plugins_registry, self._plugin_kinds())
+        tasks.start(self._keep(registry.run, "plugins"), name="plugins")
         if self.options.static_pod_path:
             self.static = StaticPods(self, self.options.static_pod_path)
-            tasks.start(self.static.run(), name="static pods")
+            tasks.start(self._keep(self.static.run, "static pods"), name="static pods")
 
     def _plugin_kinds(self) -> dict[str, tuple[Any, Any]]:
         from peavine.kubelet.plugins.csi import CsiDrivers, CsiSource
@@ -215,6 +228,17 @@ class Kubelet:
             "CSIPlugin": (drivers.register, drivers.unregister),
             "DevicePlugin": (devices.register, devices.unregister),
         }
+
+    def call_later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle | asyncio.Task[None]:
+        """Something to cancel. A timer of the loop, unless tests have a clock of their own."""
+        if self.clock is REAL:
+            return asyncio.get_running_loop().call_later(seconds, act)
+
+        async def wait() -> None:
+            await self.clock.sleep(seconds)
+            act()
+
+        return self.scope.start(wait(), name="timer")
 
     # ---- pods of the API
     def _ours(self, pod: Object) -> bool:

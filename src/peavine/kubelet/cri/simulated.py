@@ -60,7 +60,7 @@ class _Container:
     def __init__(self, identity: str, sandbox: _Sandbox, config: Message, script: dict[str, str]) -> None:
         self.id, self.sandbox, self.config, self.script = identity, sandbox, config, script
         self.state, self.exit_code, self.started_at, self.finished_at = CONTAINER_CREATED, 0, 0, 0
-        self.ended: asyncio.TimerHandle | None = None
+        self.ended: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self.killed: asyncio.Future[None] | None = None
 
 
@@ -123,7 +123,13 @@ class SimulatedRuntime:
         uid = config["metadata"]["uid"]
         identity = self._identity()
         host = ((config.get("linux") or {}).get("security_context") or {}).get("namespace_options", {}).get("network")
-        sandbox = _Sandbox(identity, config, "" if host == 2 else self._address(), self._now())
+        # A hundred thousand pods may live here: keep what is asked for later.
+        kept: Message = {k: config[k] for k in ("metadata", "labels", "log_directory") if k in config}
+        options = ((config.get("linux") or {}).get("security_context") or {}).get("namespace_options")
+        kept["linux"] = {"security_context": {"namespace_options": options or {}}}
+        if self._pod_of(uid) is None:
+            kept["annotations"] = config.get("annotations") or {}
+        sandbox = _Sandbox(identity, kept, "" if host == 2 else self._address(), self._now())
         self._sandboxes[identity] = sandbox
         self._by_pod.setdefault(uid, ({}, {}))[0][identity] = sandbox
         return identity
@@ -249,8 +255,16 @@ class SimulatedRuntime:
         if "run-for" in container.script:
             seconds = float(container.script["run-for"])
             code = int(container.script.get("exit-code", 0))
-            loop = asyncio.get_running_loop()
-            container.ended = loop.call_later(seconds, self._end, container, code)
+            if self._clock is REAL:
+                loop = asyncio.get_running_loop()
+                container.ended = loop.call_later(seconds, self._end, container, code)
+            else:
+                container.ended = asyncio.ensure_future(self._end_after(seconds, container, code))
+
+    async def _end_after(self, seconds: float, container: _Container, code: int) -> None:
+        await self._clock.sleep(seconds)
+        container.ended = None
+        self._end(container, code)
 
     def _end(self, container: _Container, code: int) -> None:
         if container.state != CONTAINER_RUNNING:

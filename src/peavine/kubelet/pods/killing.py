@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from peavine.api.core.resources import is_sidecar
@@ -63,7 +63,8 @@ async def kill_container(
     begun = kubelet.clock.monotonic()
     worker.grace_changed.clear()
     async with scope() as tasks:
-        ending = tasks.start(_hook_then_stop(worker, record, spec, limit, begun), name=f"stop {record.name}")
+        # Errors come back as values: one that leaves a scope would be wrapped, and nobody above would know it.
+        ending = tasks.start(_failure(_hook_then_stop(worker, record, spec, limit, begun)), name=f"stop {record.name}")
         while not ending.done():
             waiting = tasks.start(worker.grace_changed.wait())
             await asyncio.wait({ending, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,10 +75,21 @@ async def kill_container(
             if worker.grace is not None and worker.grace < limit:
                 # Somebody wants it sooner: a second stop with less time overrides the first.
                 limit = worker.grace
-                await _stop(worker, record, max(0.0, left))
-        await ending
+                await _failure(_stop(worker, record, max(0.0, left)))
+        failure = await ending
+    if failure is not None:
+        raise failure
     kubelet.probes.forget_container(record.id)
     worker.expected_exits.add(record.id)
+
+
+async def _failure(work: Coroutine[Any, Any, None]) -> RpcError | None:
+    """Do it; a refusal of the runtime is returned, not raised."""
+    try:
+        await work
+    except RpcError as error:
+        return error
+    return None
 
 
 async def _hook_then_stop(
@@ -128,8 +140,12 @@ async def kill_containers(
         await kill_container(worker, chosen[0], None, message, grace)
     elif chosen:
         async with scope() as tasks:
-            endings = [tasks.start(kill_container(worker, c, None, message, grace)) for c in chosen]
+            endings = [tasks.start(_failure(kill_container(worker, c, None, message, grace))) for c in chosen]
             await asyncio.wait(endings)
+        for ending in endings:
+            failure = ending.result()
+            if failure is not None:
+                raise failure
 
 
 async def kill_pod(worker: PodWorker, record: PodRecord) -> None:

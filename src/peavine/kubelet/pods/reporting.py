@@ -21,6 +21,8 @@ RETRY_SECONDS = 1.0
 
 
 class Reporter:
+    __slots__ = ("_known", "_task", "_wanted", "_worker")
+
     def __init__(self, worker: PodWorker) -> None:
         self._worker = worker
         # The newest state of the pod that the API has shown or answered.
@@ -94,7 +96,9 @@ class Reporter:
             try:
                 if not await self._write_once():
                     return
-            except (ApiError, Unreachable, ConnectionError) as error:
+            except Exception as error:
+                if not isinstance(error, (ApiError, Unreachable, ConnectionError)):
+                    log.exception("status of pod %s", self._worker.key)
                 log.info("status of pod %s is not written: %s", self._worker.key, error)
                 await self._worker.kubelet.clock.sleep(RETRY_SECONDS)
                 if self._worker.gone_from_api:

@@ -38,6 +38,39 @@ SETTLE_SECONDS = 0.1
 
 
 class PodWorker:
+    __slots__ = (
+        "_dirty",
+        "_refresh",
+        "_retries",
+        "_seen",
+        "_seen_sandboxes",
+        "_step",
+        "_task",
+        "_timer",
+        "admitted",
+        "allocated",
+        "drop_conditions",
+        "expected_exits",
+        "finished",
+        "first_seen",
+        "forced",
+        "gone_from_api",
+        "grace",
+        "grace_changed",
+        "hooks_pending",
+        "kubelet",
+        "lost_sandboxes",
+        "more_conditions",
+        "pod",
+        "reasons",
+        "record",
+        "removed",
+        "reporter",
+        "static_source",
+        "uid",
+        "volumes",
+    )
+
     def __init__(self, kubelet: Kubelet, pod: Object) -> None:
         self.kubelet = kubelet
         self.pod = pod
@@ -45,7 +78,6 @@ class PodWorker:
         self.static_source = ""
         self.record = PodRecord(self.uid)
         self.reasons: dict[str, tuple[str, str]] = {}
-        self.backoff_until: dict[str, float] = {}
         self.volumes: Volumes | None = None
         self.first_seen = kubelet.clock.time()
         # (phase, reason, message) when the kubelet itself has ended the pod
@@ -72,9 +104,8 @@ class PodWorker:
         self._step: asyncio.Task[float | None] | None = None
         self._dirty = False
         self._refresh = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self._retries = 0
-        self.stats_samples: dict[str, tuple[float, int]] = {}
 
     # ---- being woken
     @property
@@ -143,7 +174,7 @@ class PodWorker:
     def _later(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self.wake)
+        self._timer = self.kubelet.call_later(max(0.0, seconds), self.wake)
 
     # ---- the loop
     async def _run(self) -> None:
@@ -176,8 +207,11 @@ class PodWorker:
             return delay
         except (RpcError, ApiError, Unreachable, VolumeError, ConfigError, OSError) as error:
             log.info("pod %s: %s", self.key, error)
-            self._retries += 1
-            return min(RETRY_SECONDS_MAX, RETRY_SECONDS_FIRST * 2 ** (self._retries - 1))
+        except Exception:
+            # A mistake of ours with one pod must not end the others' kubelet.
+            log.exception("pod %s", self.key)
+        self._retries += 1
+        return min(RETRY_SECONDS_MAX, RETRY_SECONDS_FIRST * 2 ** min(10, self._retries - 1))
 
     async def read_record(self) -> PodRecord:
         """What the runtime has of this pod. Statuses that cannot change any more are not asked for twice."""

@@ -7,6 +7,7 @@ liveness and readiness wait for the startup probe; a result counts once it came 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from peavine.base.lifetimes import Scope
 from peavine.kubelet.cri.runtime import Runtime
 from peavine.kubelet.probes.prober import probe
 
+log = logging.getLogger(__name__)
 Object = dict[str, Any]
 KINDS = {"readiness": "readinessProbe", "liveness": "livenessProbe", "startup": "startupProbe"}
 PERIOD_SECONDS_DEFAULT = 10
@@ -145,13 +147,18 @@ class Probes:
             return
 
     async def _once(self, target: Target, kind: str, spec: Object) -> tuple[bool, str]:
-        return await probe(
-            spec,
-            container=target.container,
-            container_id=target.container_id,
-            pod_ip=target.pod_ip,
-            runtime=self._runtime,
-        )
+        try:
+            return await probe(
+                spec,
+                container=target.container,
+                container_id=target.container_id,
+                pod_ip=target.pod_ip,
+                runtime=self._runtime,
+            )
+        except Exception as error:
+            # A probe that cannot be done has failed; it must not end the kubelet.
+            log.exception("%s probe of %s", kind, target.container["name"])
+            return False, str(error)
 
     def _count(self, target: Target, kind: str, spec: Object, ok: bool, output: str, streak: int) -> bool:
         """Take one outcome into account; True if the probe has done its work."""

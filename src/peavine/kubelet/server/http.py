@@ -116,7 +116,11 @@ class HttpServer:
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError):
             # The client is gone: nobody is left to be told.
             return
-        except asyncio.LimitOverrunError:
+        except Exception as error:
+            if not isinstance(error, asyncio.LimitOverrunError):
+                # What broke while an answer was on its way: the connection ends, the server goes on.
+                log.warning("connection of %s: %s", writer.get_extra_info("peername"), error)
+                return
             writer.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n")
         finally:
             writer.close()
