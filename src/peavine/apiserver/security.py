@@ -45,10 +45,11 @@ def authenticator(config: Config, lister: Lister, issuer: Any, clock: Clock) -> 
     )
     verifiers: list[Any] = []
     if config.authentication_config:
-        from peavine.apiserver.authentication.config import load_authentication
+        from peavine.apiserver.authentication.config import Reloading
 
-        structured = load_authentication(config.authentication_config, clock)
-        verifiers += structured.verifiers
+        reloading = Reloading(config.authentication_config, clock)
+        verifiers.append(reloading)
+        structured = reloading.current
         if structured.anonymous is not None:
             settings.anonymous, settings.anonymous_paths = structured.anonymous, structured.anonymous_paths
     if config.oidc_issuer_url:
