@@ -6,8 +6,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-# nft with a large ruleset takes seconds on a small machine; past this something is stuck.
-program_seconds_max = 120
+# iptables-restore of a very large ruleset takes minutes; past this something is stuck.
+program_seconds_max = 600
 
 
 class ProgramError(OSError):
@@ -19,14 +19,17 @@ def run(arguments: Sequence[str], text: str | None = None, *, check: bool = True
     program = shutil.which(arguments[0], path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin")
     if program is None:
         raise ProgramError(f"{arguments[0]} is not installed")
-    done = subprocess.run(
-        [program, *arguments[1:]],
-        input=text.encode() if text is not None else None,
-        stdin=subprocess.DEVNULL if text is None else None,
-        capture_output=True,
-        timeout=program_seconds_max,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [program, *arguments[1:]],
+            input=text.encode() if text is not None else None,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            timeout=program_seconds_max,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(f"{' '.join(arguments)}: no end after {program_seconds_max} s") from error
     if check and done.returncode != 0:
         words = done.stderr.decode(errors="replace").strip()
         raise ProgramError(f"{' '.join(arguments)}: {words or f'exit status {done.returncode}'}")
