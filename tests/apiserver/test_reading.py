@@ -210,16 +210,25 @@ def test_a_list_by_watch_ends_its_state_with_a_bookmark(tmp_path):
     run(tmp_path, scenario)
 
 
-def test_a_watch_from_compacted_history_is_told_so(tmp_path):
+def test_a_watch_from_compacted_history_is_told_so_where_nobody_remembers(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "RECENT_CHANGES_MAX", 5)
+
     async def scenario(api: Client):
-        await fill(api, 2)
+        await fill(api, 4)
+        remembered = (await api("GET", MAPS)).json["metadata"]["resourceVersion"]
+        await fill_more(api, 4)
         store = api.server.store
         await store.compact(await store.revision())
-        api.server.cache.compacted(await store.revision())
         async with api.watch(f"{MAPS}?watch=1&resourceVersion=2") as events:
             type, status = await events.next()
             assert (type, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
             assert await events.next() is None
+        async with api.watch(f"{MAPS}?watch=1&resourceVersion={remembered}") as events:
+            assert await events.names(4) == [f"ADDED n{i}" for i in range(4)]
+
+    async def fill_more(api: Client, count: int) -> None:
+        for i in range(count):
+            await api("POST", MAPS, config_map(f"n{i}"))
 
     run(tmp_path, scenario)
 

@@ -201,7 +201,6 @@ class ApiServer:
             try:
                 if before:
                     await self.store.compact(before)
-                    self.cache.compacted(before)
                 before = await self.store.revision()
             except StoreError as error:
                 log.warning("compaction at %d failed: %s", before, error)

@@ -238,11 +238,6 @@ class Cache:
                         watcher.told = self.revision
                         watcher.sink.send(frame)
 
-    def compacted(self, revision: int) -> None:
-        """The store has forgotten history up to `revision`; so do watches."""
-        for resource in self.resources.values():
-            resource.forget_before(min(revision, self.revision))
-
 
 class CacheLister:
     """`Lister` over the cache."""

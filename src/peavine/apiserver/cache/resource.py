@@ -147,12 +147,6 @@ class ResourceCache:
             self._recent_bytes -= len(gone.entry.rest)
             self.floor = gone.revision
 
-    def forget_before(self, revision: int) -> None:
-        """Drop recent changes up to `revision`: the store has compacted them."""
-        while self.recent and self.recent[0].revision <= revision:
-            self._recent_bytes -= len(self.recent.popleft().entry.rest)
-        self.floor = max(self.floor, revision)
-
     def _set(self, entry: Entry, old: Entry | None) -> None:
         names = self.objects.get(entry.namespace)
         if names is None:
