@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from peavine.base.clock import SimulatedClock
 from peavine.linux import links
 from peavine.network import announcer
-from peavine.network.announcer import Holder, owner
+from peavine.network.announcer import Announcer, Holder, owner
+from tests.ingress.cluster import Informers
 from tests.linux import world as worlds
 from tests.linux.world import World
 
@@ -63,3 +66,36 @@ def test_an_address_moves_to_another_node_and_clients_follow_at_once(world: Worl
     with world.inside("b"):
         announcer.cleanup()
         assert links.link(announcer.DEVICE) is None
+
+
+def test_a_node_takes_over_when_anothers_lease_stands_still() -> None:
+    clock = SimulatedClock()
+    informers = Informers()
+    one = Announcer(informers, "n1", clock)  # type: ignore[arg-type]
+    one._slices = informers.informer("", "endpointslices", transform=announcer._slim_slice)
+    one._slices.add_index("service", lambda obj: [obj["service"]])
+    spec = {"type": "LoadBalancer"}
+    status = {"loadBalancer": {"ingress": [{"ip": a} for a in ADDRESSES]}}
+    informers.put("services", {"metadata": {"name": "s"}, "spec": spec, "status": status})
+
+    def renew(stamp: str) -> None:
+        one._lease({"metadata": {"labels": {announcer.LABEL: "n2"}}, "spec": {"renewTime": stamp}})
+
+    renew("1")
+    mine = one._own()
+    assert mine == {a for a in ADDRESSES if owner(a, ["n1", "n2"]) == "n1"} and 0 < len(mine) < len(ADDRESSES)
+    asyncio.run(clock.advance(3))
+    renew("2")
+    asyncio.run(clock.advance(3))
+    assert one._own() == mine
+    renew("2")  # Seen again, but not renewed.
+    asyncio.run(clock.advance(1))
+    assert one._own() == set(ADDRESSES)
+    # With policy Local only nodes with an endpoint count.
+    informers.put(
+        "services", {"metadata": {"name": "s"}, "spec": {**spec, "externalTrafficPolicy": "Local"}, "status": status}
+    )
+    assert one._own() == set()
+    piece = {"metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}}}
+    informers.put("endpointslices", {**piece, "endpoints": [{"nodeName": "n1", "conditions": {"ready": True}}]})
+    assert one._own() == set(ADDRESSES)
