@@ -23,6 +23,8 @@ COMMANDS = {
     "images": "images",
     "certs": "certs",
     "kubectl": "kubectl",
+    "envtest": "envtest",
+    "dashboard": "dashboard",
 }
 
 

@@ -4,8 +4,21 @@ What belongs here is used from tests: whole clusters inside a process, nodes tha
 imports it.
 """
 
-from peavine.testing.cluster import AsyncCluster, Cluster
-from peavine.testing.requests import Request, Requests
-from peavine.testing.snapshot import Snapshot
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peavine.testing.cluster import AsyncCluster, Cluster
+    from peavine.testing.requests import Request, Requests
+    from peavine.testing.snapshot import Snapshot
 
 __all__ = ["AsyncCluster", "Cluster", "Request", "Requests", "Snapshot"]
+
+_MODULES = {"AsyncCluster": "cluster", "Cluster": "cluster", "Snapshot": "snapshot"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: every run of pytest loads the plugin, few start a cluster.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'requests')}"), name)

@@ -94,7 +94,9 @@ def verification_key(public: Any) -> VerificationKey:
 
 
 def load_verification_keys(paths: Iterable[str | os.PathLike[str]]) -> list[VerificationKey]:
-    """Every public key in the PEM files; private keys count as their public halves. In order, each once."""
+    """Every public key in the PEM files; private keys and certificates count as the public key in them. In order, each
+    once."""
+    from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
     found: dict[str, VerificationKey] = {}
@@ -105,6 +107,8 @@ def load_verification_keys(paths: Iterable[str | os.PathLike[str]]) -> list[Veri
                 public = serialization.load_pem_private_key(block, None).public_key()
             elif b"PUBLIC" in label:
                 public = serialization.load_pem_public_key(block)  # type: ignore[assignment]
+            elif label == b"CERTIFICATE":
+                public = x509.load_pem_x509_certificate(block).public_key()  # type: ignore[assignment]
             else:
                 continue
             key = verification_key(public)
