@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import importlib
 import sys
 from types import ModuleType
@@ -13,13 +12,14 @@ from peavine.cli.flags import GLOBAL, parse
 
 # Command -> module below peavine.cli.commands. Imported only when named.
 COMMANDS = {
-    "describe": "describe", "explain": "explain", "events": "events", "edit": "edit", "diff": "diff",
-    "get": "get", "apply": "apply", "create": "create", "delete": "delete", "logs": "logs", "exec": "exec",
-    "scale": "scale", "rollout": "rollout", "label": "label", "annotate": "annotate", "wait": "wait",
-    "api-resources": "api_resources", "api-versions": "api_versions", "config": "config", "version": "version",
-    "patch": "patch", "replace": "replace", "set": "set", "expose": "expose", "run": "run", "autoscale": "autoscale",
-    "cordon": "cordon", "uncordon": "uncordon", "drain": "drain", "taint": "taint", "auth": "auth",
-    "cluster-info": "cluster_info", "attach": "attach", "options": "options",
+    "describe": "describe", "port-forward": "port_forward", "certificate": "certificate", "cp": "cp",
+    "explain": "explain", "events": "events", "edit": "edit", "diff": "diff", "get": "get", "apply": "apply",
+    "create": "create", "delete": "delete", "logs": "logs", "exec": "exec", "scale": "scale", "rollout": "rollout",
+    "label": "label", "annotate": "annotate", "wait": "wait", "api-resources": "api_resources",
+    "api-versions": "api_versions", "config": "config", "version": "version", "patch": "patch", "replace": "replace",
+    "set": "set", "expose": "expose", "run": "run", "autoscale": "autoscale", "cordon": "cordon",
+    "uncordon": "uncordon", "drain": "drain", "taint": "taint", "auth": "auth", "cluster-info": "cluster_info",
+    "attach": "attach", "options": "options",
 }  # fmt: skip
 ALIASES = {"log": "logs", "ep": "get", "rolling-update": "rollout"}
 
@@ -110,6 +110,8 @@ async def _awaited(module: ModuleType, session) -> int:  # type: ignore[no-untyp
 
 
 def _unknown(name: str) -> int:
+    import difflib
+
     text = f'error: unknown command "{name}" for "kubectl"'
     close = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.6)
     if close:

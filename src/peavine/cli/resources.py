@@ -11,7 +11,6 @@ from typing import Any
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
 from peavine.cli.session import Mapping, Session
-from peavine.machinery.codecs import json, yaml
 
 Object = dict[str, Any]
 _SUFFIXES = (".json", ".yaml", ".yml")
@@ -95,6 +94,8 @@ def split_yaml(data: bytes) -> list[bytes]:
 
 
 def _objects(data: bytes, source: str) -> Iterator[tuple[Object, str]]:
+    from peavine.machinery.codecs import json, yaml
+
     for part in [data] if data.lstrip()[:1] == b"{" else split_yaml(data):
         try:
             value = json.decode(part) if part.lstrip()[:1] == b"{" else yaml.decode(part)

@@ -205,15 +205,8 @@ def _rank(pod: dict[str, Any]) -> tuple[Any, ...]:
 def default_container(pod: dict[str, Any], chosen: str, session: Session) -> str:
     """The container that a command means: the named one, the annotated one, else the first, with a word about it."""
     names = [c["name"] for c in pod["spec"].get("containers") or ()]
-    every = names + [
-        c["name"] for part in ("initContainers", "ephemeralContainers") for c in pod["spec"].get(part) or ()
-    ]
     if chosen:
-        if chosen not in every:
-            raise CliError(
-                f"container {chosen} not found in pod {pod['metadata']['name']}_{pod['metadata']['namespace']}"
-            )
-        return chosen
+        return chosen  # whether there is one, the server says
     annotated = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
     if annotated in names:
         return str(annotated)

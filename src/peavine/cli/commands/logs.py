@@ -87,10 +87,10 @@ async def _sources(session: Session, flags: Parsed) -> list[tuple[Target, str]]:
 
 
 def _container(pod: dict[str, Any], chosen: str, session: Session) -> str:
-    try:
-        return default_container(pod, chosen, session)
-    except CliError:
-        raise CliError(f"container {chosen} is not valid for pod {pod['metadata']['name']}") from None
+    parts = ("containers", "initContainers", "ephemeralContainers")
+    if chosen and chosen not in [c["name"] for part in parts for c in pod["spec"].get(part) or ()]:
+        raise CliError(f"container {chosen} is not valid for pod {pod['metadata']['name']}")
+    return default_container(pod, chosen, session)
 
 
 async def _stream(session: Session, flags: Parsed, pod: Target, container: str) -> None:

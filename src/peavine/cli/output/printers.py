@@ -11,7 +11,6 @@ from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
 from peavine.cli.output.documents import to_json, to_typed_json, to_yaml
 from peavine.cli.output.tables import align
-from peavine.machinery.jsonpath import JsonPath, JsonPathError, relaxed, show
 
 Object = dict[str, Any]
 Printer = Callable[[Object, TextIO], None]
@@ -109,6 +108,8 @@ def print_name(obj: Object, out: TextIO) -> None:
 
 
 def _jsonpath(template: str, missing: bool, as_json: bool) -> Printer:
+    from peavine.machinery.jsonpath import JsonPath, JsonPathError
+
     try:
         path = JsonPath(template, allow_missing_keys=missing)
     except JsonPathError as error:
@@ -127,6 +128,8 @@ class CustomColumns:
     """`NAME:.metadata.name,…`: a table of one's own."""
 
     def __init__(self, spec: str, *, no_headers: bool, from_file: bool = False) -> None:
+        from peavine.machinery.jsonpath import JsonPath, JsonPathError, relaxed
+
         if from_file:
             lines = spec.splitlines()
             if len(lines) < 2:
@@ -154,6 +157,8 @@ class CustomColumns:
 
 
 def _cell(value: Any) -> str:
+    from peavine.machinery.jsonpath import show
+
     if value is None:
         return "<nil>"
     return _go_value(value) if isinstance(value, (dict, list)) else show(value)
@@ -165,11 +170,15 @@ def _go_value(value: Any) -> str:
         return "map[" + " ".join(f"{key}:{_go_value(value[key])}" for key in sorted(value)) + "]"
     if isinstance(value, list):
         return "[" + " ".join(map(_go_value, value)) + "]"
+    from peavine.machinery.jsonpath import show
+
     return "<nil>" if value is None else show(value)
 
 
 def sort_key(template: str) -> Callable[[Object], Any]:
     """What `--sort-by` sorts by: numbers and quantities as such, else natural text; objects without the field first."""
+    from peavine.machinery.jsonpath import JsonPath, JsonPathError, relaxed
+
     try:
         path = JsonPath(relaxed(template))
     except JsonPathError as error:
