@@ -93,7 +93,7 @@ def nothing_left(directory, before):
     return not traces(directory) - before
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory):
     """The data directory of a running one-node cluster; `down --purge` afterwards must leave nothing."""
     if os.geteuid() != 0:
@@ -122,7 +122,7 @@ def _logs(directory):
     return "\n".join(f"--- {p.name}\n{p.read_text()[-2000:]}" for p in sorted(directory.glob("logs/*.log")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubectl(cluster):
     return Kubectl(cluster / "admin.kubeconfig")
 

@@ -204,6 +204,7 @@ def processes(cluster: Cluster) -> list[Process]:
             f"--cni-conf-dir={d / 'cni/net.d'}",
             f"--state-dir={d / 'cni/state'}",
             f"--backend={cluster.backend}",
+            *(["--announce-load-balancers=true"] if cluster.load_balancer_pool else []),
         ),
         component("kubelet", *kubelet, f"--container-runtime-endpoint={d / 'containerd/containerd.sock'}"),
         configured(
