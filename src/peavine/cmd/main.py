@@ -24,6 +24,8 @@ COMMANDS = {
     "certs": "certs",
     "kubectl": "kubectl",
     "envtest": "envtest",
+    "record": "record",
+    "replay": "replay",
     "dashboard": "dashboard",
 }
 

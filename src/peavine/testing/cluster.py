@@ -24,6 +24,7 @@ from peavine.base.clock import Clock, SimulatedClock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client
 from peavine.controllers import CONTROLLERS
+from peavine.store import Store
 from peavine.testing.clock import SkippingClock, clock_of_loop, settle
 from peavine.testing.pki import copy_pki, kubeconfigs
 from peavine.testing.requests import Requests
@@ -39,8 +40,8 @@ class AsyncCluster:
 
     `controllers`: True for all that are on by default, or the names of some. `scheduler` and `nodes` add the scheduler
     and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client. `kubernetes_version`
-    ("1.25" to "1.37") chooses whose groups and fields are served. Time passes by itself, and `advance` skips it; with a
-    `SimulatedClock` it stands still otherwise.
+    ("1.25" to "1.37") chooses whose groups and fields are served. `state` is a store to serve, a new one else. Time
+    passes by itself, and `advance` skips it; with a `SimulatedClock` it stands still otherwise.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class AsyncCluster:
         nodes: int = 1,
         clock: Clock | None = None,
         kubernetes_version: str = DEFAULT_VERSION,
+        state: Store | None = None,
         controller_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
@@ -60,7 +62,7 @@ class AsyncCluster:
             self._controllers = list(controllers or ())
         self._scheduler, self._nodes = scheduler, nodes
         self._given_clock, self._config = clock, {"kubernetes_version": kubernetes_version, **config}
-        self._controller_options = controller_options or {}
+        self._controller_options, self._state = controller_options or {}, state
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -83,7 +85,6 @@ class AsyncCluster:
         pki = copy_pki(self.directory, ADDRESS, self._clock)
         config = Config(
             bind_address=ADDRESS,
-            secure_port=0,
             advertise_address=ADDRESS,
             tls_cert_file=str(pki.cert("apiserver")),
             tls_private_key_file=str(pki.key("apiserver")),
@@ -97,11 +98,11 @@ class AsyncCluster:
             kubelet_certificate_authority=str(pki.cert("ca")),
             service_account_signing_key_file=str(pki.service_account_key),
             service_account_key_files=(str(pki.service_account_public_key),),
-            **self._config,
+            **{"secure_port": 0, **self._config},
         )
         self.server = ApiServer(config, self._clock)
         self._stack.push_async_callback(self.server.stop)
-        await self.server.start(tasks)
+        await self.server.start(tasks, self._state)
         self.requests = Requests(self._clock)
         self.server.filters.handler = self.requests.around(self.server.filters.handler)
         self.url = f"https://{ADDRESS}:{self.server.port}"
