@@ -1,0 +1,73 @@
+import { useEffect, useState } from "preact/hooks";
+import { dump, load } from "js-yaml";
+import { call, pathOf } from "../api.js";
+import { diff } from "../diff.js";
+import { t } from "../words.js";
+
+const shown = ({ apiVersion, kind, ...object }) => ({ apiVersion, kind, ...object, metadata: { ...object.metadata, managedFields: undefined } });
+const write = (object, form) => (form === "json" ? JSON.stringify(shown(object), null, 2) + "\n" : dump(JSON.parse(JSON.stringify(shown(object))), { lineWidth: -1, noRefs: true }));
+
+// YAML or JSON of the object. To save: the server's dry run answers what it would store, the difference is shown, and
+// what was shown is what is then asked for.
+export function Editor({ kind, object, editable }) {
+  const [form, setForm] = useState("yaml");
+  const [draft, setDraft] = useState(null); // {text, base}
+  const [change, setChange] = useState(null); // {body, lines}
+  const [told, setTold] = useState({ problem: "", done: "", warning: "" });
+  const path = pathOf(kind, object.metadata.namespace, object.metadata.name);
+  const put = async (body, query) => {
+    const answer = await call("PUT", path, { body, query: { fieldValidation: "Strict", fieldManager: "peavine-dashboard", ...query } });
+    return { object: await answer.json(), warning: answer.headers.get("warning") || "" };
+  };
+  const attempt = async (work) => {
+    setTold({});
+    try {
+      await work();
+    } catch (error) {
+      setTold({ problem: error.message });
+    }
+  };
+  const check = () =>
+    attempt(async () => {
+      const body = load(draft.text); // JSON is YAML
+      const { object: result, warning } = await put(body, { dryRun: "All" });
+      setChange({ body, lines: diff(write(draft.base, form), write(result, form)) });
+      setTold({ warning });
+    });
+  const save = () =>
+    attempt(async () => {
+      await put(change.body);
+      setDraft(null);
+      setChange(null);
+      setTold({ done: t("Saved") });
+    });
+  const stop = () => {
+    setDraft(null);
+    setChange(null);
+    setTold({});
+  };
+  useEffect(() => setChange(null), [draft?.text]);
+  return (
+    <div class="editor">
+      <div class="actions">
+        {!draft && <button aria-pressed={form === "yaml"} onClick={() => setForm("yaml")}>YAML</button>}
+        {!draft && <button aria-pressed={form === "json"} onClick={() => setForm("json")}>JSON</button>}
+        {!draft && editable && <button class="primary" onClick={() => (setTold({}), setDraft({ text: write(object, form), base: object }))}>{t("Edit")}</button>}
+        {draft && <button class={change ? "" : "primary"} onClick={check}>{t("Check")}</button>}
+        {draft && change && change.lines.length > 0 && <button class="primary" onClick={save}>{t("Save")}</button>}
+        {draft && <button onClick={stop}>{t("Cancel")}</button>}
+        {draft && <span class="hint">{t("Server-side dry run, then a diff, then save")}</span>}
+      </div>
+      {told.problem && <p class="problem" role="alert">{told.problem}</p>}
+      {told.warning && <p class="problem" role="status">{told.warning}</p>}
+      {told.done && <p class="done" role="status">{told.done}</p>}
+      {change && (
+        <>
+          <h2>{change.lines.length ? t("Changes the server would make") : t("No changes")}</h2>
+          <pre class="diff">{change.lines.map((line, i) => <span key={i} class={line.sign === "+" ? "added" : line.sign === "-" ? "removed" : ""}>{line.sign} {line.text}{"\n"}</span>)}</pre>
+        </>
+      )}
+      {draft ? <textarea class="code" spellcheck={false} aria-label={form.toUpperCase()} value={draft.text} onInput={(e) => setDraft({ ...draft, text: e.currentTarget.value })} /> : <pre class="code" tabIndex={0}>{write(object, form)}</pre>}
+    </div>
+  );
+}

@@ -1,0 +1,54 @@
+// English is the key; Chinese is looked up. A word that is missing here shows in English.
+
+const CHINESE = {
+  "Log in": "登录", "Log out": "退出", "Bearer token": "令牌", Kubeconfig: "Kubeconfig", "or a file": "或选择文件",
+  "Paste a kubeconfig that holds a token or a client certificate. Its server is ignored.": "粘贴包含令牌或客户端证书的 kubeconfig，其中的服务器地址会被忽略。",
+  "Credentials stay in the memory of the dashboard's process and go nowhere but to the API server.": "凭据只保存在仪表板进程的内存中，只会发送给 API 服务器。",
+  Overview: "总览", Architecture: "架构", Menu: "菜单", Nodes: "节点", Workloads: "工作负载", Pods: "Pod", "Recent warnings": "最近的警告",
+  Resources: "资源", Search: "搜索", "All namespaces": "所有命名空间", Namespace: "命名空间", Name: "名称", Labels: "标签", Annotations: "注解",
+  "Label selector": "标签选择器", Conditions: "状况", Events: "事件", Owners: "所有者", Summary: "概要", Edit: "编辑", Delete: "删除", Scale: "扩缩",
+  Restart: "重启", Cordon: "停止调度", Uncordon: "恢复调度", Suspend: "暂停", Resume: "继续", Trigger: "立即运行", Logs: "日志", Shell: "终端", Save: "保存", Check: "检查",
+  Cancel: "取消", Close: "关闭", Follow: "跟随", Previous: "上一个", Container: "容器", Download: "下载", Timestamps: "时间戳", Connect: "连接", Command: "命令",
+  "No changes": "没有变化", "Changes the server would make": "服务器将作的修改", "Nothing here": "这里什么也没有", "Read-only": "只读", rows: "行", of: "/",
+  Ready: "就绪", "Not ready": "未就绪", CPU: "CPU", Memory: "内存", Created: "创建于", Status: "状态", Type: "类型", Reason: "原因", Message: "消息", Age: "时长",
+  Healthy: "健康", "No metrics": "没有指标", "The three networks": "三个网络", "Node network": "节点网络", "Pod network": "Pod 网络", "Service network": "服务网络",
+  Store: "存储", "API server": "API 服务器", "Controller manager": "控制器管理器", Scheduler: "调度器", Kubelets: "Kubelet", "Held by": "持有者", renewed: "续期于", ago: "前",
+  "Delete this object?": "删除这个对象？", Replicas: "副本数", Done: "完成", Saved: "已保存", "Loading…": "加载中…", "More": "更多", Containers: "容器", Image: "镜像", Restarts: "重启次数", State: "状态", Ports: "端口",
+  "This object is gone": "此对象已不存在", Unschedulable: "不可调度", "checks pass": "项检查通过", Succeeded: "成功", Running: "运行中", Pending: "等待中", Failed: "失败", Unknown: "未知",
+  "Server-side dry run, then a diff, then save": "先在服务器上试运行，再看差异，然后保存", Theme: "主题", "Skip to content": "跳到内容", Address: "地址", Version: "版本", connected: "已连接", ended: "已结束",
+  "the connection was refused or broke": "连接被拒绝或中断", "no lease tells": "没有租约可查", "Roll back": "回滚", "Roll back to": "回滚到", "Drain": "驱逐", Revision: "修订版本", Topology: "拓扑",
+  Cluster: "集群", Network: "网络", Storage: "存储", Configuration: "配置", Access: "权限", "Custom and other": "自定义及其他", Probes: "探针",
+};
+
+let language = localStorage.getItem("language") || (navigator.language.startsWith("zh") ? "zh" : "en");
+document.documentElement.lang = language;
+
+export const t = (words) => (language === "zh" && CHINESE[words]) || words;
+export const currentLanguage = () => language;
+export function speak(other) {
+  language = other;
+  localStorage.setItem("language", other);
+  document.documentElement.lang = other;
+}
+
+export function age(time, now = Date.now()) {
+  if (!time) return "";
+  const seconds = Math.max(0, Math.floor((now - Date.parse(time)) / 1000));
+  if (seconds < 120) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 10) return `${minutes}m${seconds % 60 ? (seconds % 60) + "s" : ""}`;
+  if (minutes < 180) return `${minutes}m`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours}h`;
+  return `${Math.floor(hours / 24)}d`;
+}
+
+const UNITS = { n: 1e-9, u: 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, T: 1e12, Ki: 1024, Mi: 1024 ** 2, Gi: 1024 ** 3, Ti: 1024 ** 4 };
+export function quantity(text) {
+  const match = /^([0-9.eE+-]+)([a-zA-Z]*)$/.exec(text || "0");
+  return match ? Number(match[1]) * (UNITS[match[2]] || 1) : 0;
+}
+export function bytes(n) {
+  for (const unit of ["Ti", "Gi", "Mi", "Ki"]) if (n >= UNITS[unit]) return `${(n / UNITS[unit]).toFixed(1)} ${unit}B`;
+  return `${n} B`;
+}
