@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,9 @@ from peavine.cmd.kubelet import cgroup_root
 PORT = 26443
 SDK = Path("/usr/lib/google-cloud-sdk/bin")
 PEAVINE = [sys.executable, "-m", "peavine.cmd.main"]
+# Lines of `ip`, `nft` and `iptables` that speak of a cluster: its bridge, its pods' interfaces (those that hang on no
+# other bridge), its tables and chains.
+OURS = re.compile(r"peavine|veth(?!.* master (?!peavine))|CNI-HOSTPORT|KUBE-")
 PORTS = (PORT, 10250, 10053, 10254, 10256, 10257)
 
 
@@ -81,9 +85,8 @@ def traces(directory):
     mounts = Path("/proc/mounts").read_text().splitlines()
     found |= {f"mount {line.split()[1]}" for line in mounts if str(directory) in line or "/run/netns/cni-" in line}
     for what in (["ip", "-o", "link"], ["ip", "route"], ["nft", "list", "tables"], ["iptables-save"]):
-        out = subprocess.run(what, capture_output=True, text=True, check=False).stdout.splitlines()
-        lines = (line.split(": ")[1].partition("@")[0] if what[-1] == "link" else line for line in out)
-        found |= {f"{what[0]} {line}" for line in lines if not line.startswith(("#", ":"))}
+        lines = subprocess.run(what, capture_output=True, text=True, check=False).stdout.splitlines()
+        found |= {f"{what[0]} {line}" for line in lines if OURS.search(line)}
     own = cgroup_root(str(directory)).strip("/")
     return found | {f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob(f"**/{own}")}
 
