@@ -120,7 +120,8 @@ class TestNode:
             env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"} if path else None,
         )
 
-    def start_kubelet(self, *flags: str, path: str = "") -> None:
+    def start_kubelet(self, *flags: str, path: str = "", wait: bool = True) -> None:
+        """Start it; with `wait`, return once its server answers."""
         d = self.directory
         self.kubelet = self._spawn(
             "kubelet",
@@ -139,6 +140,8 @@ class TestNode:
             *(flags or self.flags),
             path=path,
         )
+        if wait:
+            self.until(lambda: self.kubelet_get_or_empty("/healthz"), bool, "the kubelet's server answers")
 
     def kill_kubelet(self, number: int = signal.SIGKILL) -> None:
         assert self.kubelet is not None
@@ -283,7 +286,7 @@ class TestNode:
 
         pki = self.directory / "pki"
         config = ClientConfig(
-            server=f"https://{self.address}:{self.kubelet_port}",
+            server=f"https://127.0.0.1:{self.kubelet_port}",
             ca=(pki / "ca.crt").read_text(),
             certificate=(pki / "apiserver-kubelet-client.crt").read_text(),
             key=(pki / "apiserver-kubelet-client.key").read_text(),

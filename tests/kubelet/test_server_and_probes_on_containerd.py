@@ -193,7 +193,7 @@ def test_strangers_are_turned_away(node: TestNode) -> None:
     import urllib.request
 
     context = ssl.create_default_context(cafile=str(node.directory / "pki" / "ca.crt"))
-    url = f"https://{node.address}:{node.kubelet_port}/pods"
+    url = f"https://127.0.0.1:{node.kubelet_port}/pods"
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(url, context=context, timeout=10)
     assert refused.value.code == 401
@@ -227,13 +227,13 @@ def test_twenty_kills_during_churn_leave_nothing_behind(node: TestNode) -> None:
         if round_ >= len(names):
             node.delete(name, wait=False)
             node.kill_kubelet()
-            node.start_kubelet()
+            node.start_kubelet(wait=False)
         else:
             node.create(node.pod(name, FOREVER))
             if round_ % 2:
                 time.sleep(0.05 * round_)
             node.kill_kubelet()
-            node.start_kubelet()
+            node.start_kubelet(wait=False)
     for name in names:
         try:
             node.get(name)

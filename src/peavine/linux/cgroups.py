@@ -60,6 +60,13 @@ def controllers() -> dict[str, Path]:
     return {name: ROOT / name for name in WANTED if (ROOT / name).is_dir()}
 
 
+def hierarchies() -> set[Path]:
+    """Every tree that groups may stand in: the runtime makes them in all, not only where we set limits."""
+    if is_unified():
+        return set(controllers().values())
+    return {path for path in ROOT.iterdir() if path.is_dir() and not path.is_symlink()}
+
+
 def shares_to_weight(shares: int) -> int:
     """cpu.shares (2..262144) as version 2's cpu.weight (1..10000)."""
     return 1 + (max(2, min(262144, shares)) - 2) * 9999 // 262142
@@ -228,7 +235,7 @@ def of_process(pid: int) -> str:
 def _remove(group: str) -> bool:
     """Remove the group and those below it, as far as they are empty. True if nothing is left."""
     gone = True
-    for base in set(controllers().values()):
+    for base in hierarchies():
         top = base / group.strip("/")
         for directory, _, _ in os.walk(top, topdown=False):
             try:
@@ -257,6 +264,6 @@ async def remove_tree(group: str) -> bool:
 
 def remove_if_empty(group: str) -> None:
     """Remove a group that nobody uses any more; one with processes or children stays."""
-    for base in controllers().values():
+    for base in hierarchies():
         with contextlib.suppress(OSError):
             (base / group.lstrip("/")).rmdir()
