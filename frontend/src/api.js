@@ -144,7 +144,7 @@ export function may(verb, kind, { namespace, name, subresource } = {}) {
   const attributes = { verb, group: kind.group, resource: kind.plural, subresource, namespace, name };
   const key = JSON.stringify(attributes);
   if (!rights.has(key)) {
-    const asked = call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
+    const asked = persistently("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
       body: {
         apiVersion: "authorization.k8s.io/v1",
         kind: "SelfSubjectAccessReview",
@@ -157,6 +157,18 @@ export function may(verb, kind, { namespace, name, subresource } = {}) {
     rights.set(key, asked);
   }
   return rights.get(key);
+}
+
+// A question that changes nothing may be asked again when the connection broke.
+async function persistently(...request) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await call(...request);
+    } catch (error) {
+      if (error instanceof Failure || attempt === 3) throw error;
+      await pause(300 * attempt);
+    }
+  }
 }
 
 // --- lists and watches -------------------------------------------------------------------------------------------------

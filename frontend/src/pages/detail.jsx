@@ -1,10 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
-import { call, follow, get, kindOf, may, pathOf } from "../api.js";
+import { follow, get, kindOf, may, pathOf } from "../api.js";
 import { linkTo } from "../sections.js";
 import { age, t } from "../words.js";
 import { Actions } from "../parts/actions.jsx";
 import { Editor } from "../parts/editor.jsx";
 import { Logs } from "../parts/logs.jsx";
+import { Revisions } from "../parts/revisions.jsx";
 import { Shell } from "../parts/shell.jsx";
 
 // One object, live.
@@ -50,6 +51,8 @@ function useRights(kind, namespace, name) {
         // A WebSocket begins with GET; the API server wants create for exec as well.
         exec: Promise.all([may("get", kind, { ...about, subresource: "exec" }), may("create", kind, { ...about, subresource: "exec" })]).then(([a, b]) => a && b),
       }),
+      ...(kind.plural === "deployments" && { revisions: may("list", { group: "apps", plural: "replicasets" }, { namespace }) }),
+      ...(kind.plural === "nodes" && !kind.group && { evict: may("create", { group: "", plural: "pods" }, { subresource: "eviction" }) }),
       ...(kind.plural === "cronjobs" && { trigger: may("create", { group: "batch", plural: "jobs" }, { namespace }) }),
     };
     let ended = false;
@@ -66,7 +69,7 @@ export function Detail({ kind, namespace, name, tab }) {
   useEffect(() => {
     document.title = `${name} · ${kind.kind} · Peavine`;
   }, [kind, name]);
-  const tabs = [["summary", "Summary"], ["yaml", "YAML"], ...(rights.logs ? [["logs", "Logs"]] : []), ...(rights.exec ? [["shell", "Shell"]] : [])];
+  const tabs = [["summary", "Summary"], ["yaml", "YAML"], ...(rights.revisions ? [["revisions", "Revisions"]] : []), ...(rights.logs ? [["logs", "Logs"]] : []), ...(rights.exec ? [["shell", "Shell"]] : [])];
   return (
     <section class="detail">
       <p class="crumbs"><a href={`#/r/${kind.group || "core"}/${kind.version}/${kind.plural}`}>{kind.kind}</a>{namespace && ` / ${namespace}`}</p>
@@ -81,6 +84,7 @@ export function Detail({ kind, namespace, name, tab }) {
       </div>
       {object && at === "summary" && <Summary kind={kind} object={object} />}
       {object && at === "yaml" && <Editor kind={kind} object={object} editable={rights.update && !gone} />}
+      {object && at === "revisions" && <Revisions kind={kind} deployment={object} mayChange={rights.patch && !gone} />}
       {object && at === "logs" && rights.logs && <Logs kind={kind} pod={object} />}
       {object && at === "shell" && rights.exec && <Shell kind={kind} pod={object} />}
     </section>

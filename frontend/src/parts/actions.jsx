@@ -1,10 +1,11 @@
 import { useState } from "preact/hooks";
-import { call, pathOf } from "../api.js";
+import { call, get, pathOf } from "../api.js";
 import { t } from "../words.js";
 import { Dialog } from "./dialog.jsx";
 
 const MERGE = "application/merge-patch+json";
 const STRATEGIC = "application/strategic-merge-patch+json";
+const WORDS = { scale: "Scale", delete: "Delete", drain: "Drain" };
 const RESTARTABLE = ["deployments", "statefulsets", "daemonsets"];
 
 // Buttons for what the user may do with this object; what they may not do is not drawn.
@@ -25,6 +26,9 @@ export function Actions({ kind, object, rights }) {
     }
   };
   const patch = (body, type = MERGE, subresource) => act(() => call("PATCH", pathOf(kind, namespace, name, subresource), { body, type }));
+  const scale = () => patch({ spec: { replicas } }, MERGE, "scale");
+  const remove = () =>
+    act(() => call("DELETE", path, { body: { kind: "DeleteOptions", apiVersion: "v1", propagationPolicy: "Background", preconditions: { uid: object.metadata.uid } } }));
   const restart = () =>
     patch({ spec: { template: { metadata: { annotations: { "kubectl.kubernetes.io/restartedAt": new Date().toISOString().replace(/\.\d+/, "") } } } } }, STRATEGIC);
   const trigger = () =>
@@ -44,22 +48,48 @@ export function Actions({ kind, object, rights }) {
         },
       }),
     );
+  // As kubectl drain does: no new pods, then the eviction of all that no DaemonSet or static manifest would bring back.
+  const drain = () =>
+    act(async () => {
+      await call("PATCH", path, { body: { spec: { unschedulable: true } }, type: MERGE });
+      const { items } = await get("/api/v1/pods", { fieldSelector: `spec.nodeName=${name}` });
+      const refused = [];
+      for (const { metadata, status } of items) {
+        const owner = metadata.ownerReferences?.find((o) => o.controller);
+        if (owner?.kind === "DaemonSet" || metadata.annotations?.["kubernetes.io/config.mirror"] || ["Succeeded", "Failed"].includes(status?.phase)) continue;
+        if (!owner) {
+          refused.push(`${metadata.namespace}/${metadata.name}: ${t("no controller would bring it back")}`);
+          continue;
+        }
+        try {
+          await call("POST", `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/eviction`, {
+            body: { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: metadata.name, namespace: metadata.namespace } },
+          });
+        } catch (error) {
+          if (error.status !== 404) refused.push(`${metadata.namespace}/${metadata.name}: ${error.message}`);
+        }
+      }
+      if (refused.length) throw new Error(refused.join("\n"));
+    });
   const own = (group, plural) => kind.group === group && kind.plural === plural;
   return (
     <div class="actions">
       {rights.scale && <button onClick={() => (setReplicas(object.spec?.replicas ?? 0), setAsking("scale"))}>{t("Scale")}</button>}
       {rights.patch && kind.group === "apps" && RESTARTABLE.includes(kind.plural) && <button onClick={restart}>{t("Restart")}</button>}
       {rights.patch && own("", "nodes") && <button onClick={() => patch({ spec: { unschedulable: object.spec?.unschedulable ? null : true } })}>{t(object.spec?.unschedulable ? "Uncordon" : "Cordon")}</button>}
+      {rights.patch && rights.evict && own("", "nodes") && <button onClick={() => setAsking("drain")}>{t("Drain")}</button>}
       {rights.patch && own("batch", "cronjobs") && <button onClick={() => patch({ spec: { suspend: !object.spec.suspend } })}>{t(object.spec.suspend ? "Resume" : "Suspend")}</button>}
       {rights.trigger && own("batch", "cronjobs") && <button onClick={trigger}>{t("Trigger")}</button>}
       {rights.delete && <button class="danger" onClick={() => setAsking("delete")}>{t("Delete")}</button>}
       {problem && !asking && <p class="problem" role="alert">{problem}</p>}
       {asking && (
-        <Dialog title={`${t(asking === "scale" ? "Scale" : "Delete")}: ${name}`} onClose={() => (setAsking(""), setProblem(""))}>
-          <form onSubmit={(e) => { e.preventDefault(); asking === "scale" ? patch({ spec: { replicas } }, MERGE, "scale") : act(() => call("DELETE", path, { body: { kind: "DeleteOptions", apiVersion: "v1", propagationPolicy: "Background", preconditions: { uid: object.metadata.uid } } })); }}>
-            {asking === "scale" ? <label>{t("Replicas")}<input type="number" min={0} value={replicas} onInput={(e) => setReplicas(Number(e.currentTarget.value))} /></label> : <p>{t("Delete this object?")} {kind.kind} {namespace ? `${namespace}/` : ""}{name}</p>}
+        <Dialog title={`${t(WORDS[asking])}: ${name}`} onClose={() => (setAsking(""), setProblem(""))}>
+          <form onSubmit={(e) => (e.preventDefault(), { scale, drain, delete: remove }[asking]())}>
+            {asking === "scale" && <label>{t("Replicas")}<input type="number" min={0} value={replicas} onInput={(e) => setReplicas(Number(e.currentTarget.value))} /></label>}
+            {asking === "delete" && <p>{t("Delete this object?")} {kind.kind} {namespace ? `${namespace}/` : ""}{name}</p>}
+            {asking === "drain" && <p>{t("Stop scheduling here and evict its pods?")}</p>}
             {problem && <p class="problem" role="alert">{problem}</p>}
-            <div class="actions"><button type="button" onClick={() => setAsking("")}>{t("Cancel")}</button><button class={asking === "delete" ? "danger" : "primary"}>{t(asking === "scale" ? "Scale" : "Delete")}</button></div>
+            <div class="actions"><button type="button" onClick={() => setAsking("")}>{t("Cancel")}</button><button class={asking === "scale" ? "primary" : "danger"}>{t(WORDS[asking])}</button></div>
           </form>
         </Dialog>
       )}

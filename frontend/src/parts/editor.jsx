@@ -3,6 +3,7 @@ import { dump, load } from "js-yaml";
 import { call, pathOf } from "../api.js";
 import { diff } from "../diff.js";
 import { t } from "../words.js";
+import { Difference } from "./difference.jsx";
 
 const shown = ({ apiVersion, kind, ...object }) => ({ apiVersion, kind, ...object, metadata: { ...object.metadata, managedFields: undefined } });
 const write = (object, form) => (form === "json" ? JSON.stringify(shown(object), null, 2) + "\n" : dump(JSON.parse(JSON.stringify(shown(object))), { lineWidth: -1, noRefs: true }));
@@ -64,7 +65,7 @@ export function Editor({ kind, object, editable }) {
       {change && (
         <>
           <h2>{change.lines.length ? t("Changes the server would make") : t("No changes")}</h2>
-          <pre class="diff">{change.lines.map((line, i) => <span key={i} class={line.sign === "+" ? "added" : line.sign === "-" ? "removed" : ""}>{line.sign} {line.text}{"\n"}</span>)}</pre>
+          <Difference lines={change.lines} />
         </>
       )}
       {draft ? <textarea class="code" spellcheck={false} aria-label={form.toUpperCase()} value={draft.text} onInput={(e) => setDraft({ ...draft, text: e.currentTarget.value })} /> : <pre class="code" tabIndex={0}>{write(object, form)}</pre>}

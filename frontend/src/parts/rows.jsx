@@ -30,8 +30,10 @@ export function Rows({ rows, columns, keyOf }) {
       }),
     [rows.length, columns.length, columns[0]?.name],
   );
-  const first = Math.max(0, Math.floor(view.top / ROW_PIXELS) - SPARE_ROWS);
-  const last = Math.min(rows.length, Math.ceil((view.top + view.height) / ROW_PIXELS) + SPARE_ROWS);
+  // After a search there may be fewer rows than were scrolled past.
+  const top = Math.min(view.top, Math.max(0, rows.length * ROW_PIXELS - view.height));
+  const first = Math.max(0, Math.floor(top / ROW_PIXELS) - SPARE_ROWS);
+  const last = Math.min(rows.length, Math.ceil((top + view.height) / ROW_PIXELS) + SPARE_ROWS);
   const total = widths.reduce((a, b) => a + b, 0);
   return (
     <div class="rows" ref={box} tabIndex={0} onScroll={(e) => setView({ top: e.currentTarget.scrollTop, height: e.currentTarget.clientHeight })}>
