@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -33,6 +34,8 @@ def test_killed_components_come_back_and_containers_never_stop(cluster, kubectl,
         old = {p["name"]: p for p in state(cluster) if p["name"] != "supervisor"}
         for process in old.values():
             os.kill(process["pid"], signal.SIGKILL)
+            # In turn: each dies while the one before it is on its way back.
+            time.sleep(0.3)
 
         def back(old=old):
             now = {p["name"]: p for p in state(cluster)}
