@@ -106,8 +106,14 @@ async def _deleted(volumes):
 def test_the_directory_of_a_released_local_volume_is_removed_by_a_pod_on_its_node_before_the_volume_goes():
     async def main():
         async with cluster("persistentvolume-binder-controller") as (client, nodes):
-            nodes.outcome = lambda pod: "Succeeded"
-            volumes, pods = client.resource("v1", "persistentvolumes"), client.resource("v1", "pods")
+            seen = []
+
+            def ran(pod):
+                seen.append(pod["spec"]["containers"][0]["command"])
+                return "Succeeded"
+
+            nodes.outcome = ran
+            volumes = client.resource("v1", "persistentvolumes")
             labels = {"kubernetes.io/hostname": "n1"}
             node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}}
             node["status"] = {"nodeInfo": {"containerRuntimeVersion": "containerd://1.7"}}
@@ -116,13 +122,7 @@ def test_the_directory_of_a_released_local_volume_is_removed_by_a_pod_on_its_nod
             gone = {"metadata": meta, "spec": claim()["spec"]}
             made = volume_for(gone, {**CLASS, "reclaimPolicy": "Delete"}, node, "/volumes")
             await volumes.create(made)
-            seen = []
-
-            async def deleted():
-                seen.extend(p["spec"]["containers"][0]["command"] for p in (await pods.list("kube-system"))["items"])
-                return await _deleted(volumes)
-
-            await eventually(deleted)
-            assert seen and seen[0] == ["rm", "-rf", "/volumes/pvc-u_default_c"]
+            await eventually(lambda: _deleted(volumes))
+            assert seen == [["rm", "-rf", "/volumes/pvc-u_default_c"]]
 
     asyncio.run(main())
