@@ -18,6 +18,8 @@ from weakref import WeakKeyDictionary
 STOPS_MAX = 500
 # Turns of the loop without anything to do after which nothing more is expected to happen by itself.
 IDLE_TURNS = 3
+QUIET_MOMENTS = 2
+BREATH_SECONDS = 0.0005
 
 
 class SkippingClock:
@@ -59,23 +61,22 @@ def clock_of_loop() -> SkippingClock:
     return _clocks.setdefault(asyncio.get_running_loop(), SkippingClock())
 
 
-async def settle(busy: Callable[[], bool], seconds_max: float = 1.0) -> None:
-    """Return when this event loop has nothing left to do until time passes, and nothing is `busy`; at the latest
-    after `seconds_max` (real) seconds."""
+async def settle(busy: Callable[[], bool], handled: Callable[[], int], seconds_max: float = 10.0) -> None:
+    """Return when this event loop has nothing left to do until time passes: nothing is `busy`, and in a moment of
+    waiting (for threads, and for the kernel to carry bytes from socket to socket) nothing more was `handled`. At the
+    latest after `seconds_max` (real) seconds."""
     ready = getattr(asyncio.get_running_loop(), "_ready", ())
     end = time.monotonic() + seconds_max
-    idle = 0
-    while idle < IDLE_TURNS and time.monotonic() < end:
+    idle, quiet, before = 0, 0, handled()
+    while quiet < QUIET_MOMENTS and time.monotonic() < end:
         await asyncio.sleep(0)
-        if ready:
-            idle = 0
-        elif busy():  # it waits for a thread or another process
-            idle = 0
+        idle = 0 if ready else idle + 1
+        if idle >= IDLE_TURNS:
             await _breathe()
-        else:
-            idle += 1
+            quiet = 0 if busy() or handled() != before else quiet + 1
+            idle, before = 0, handled()
 
 
 async def _breathe() -> None:
     """Give other threads a moment, without a timer of the loop: those stand still."""
-    await asyncio.to_thread(time.sleep, 0.0005)
+    await asyncio.to_thread(time.sleep, BREATH_SECONDS)

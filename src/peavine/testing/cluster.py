@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import tempfile
 import threading
@@ -26,9 +27,10 @@ from peavine.client import Client
 from peavine.controllers import CONTROLLERS
 from peavine.store import Store
 from peavine.testing.clock import SkippingClock, clock_of_loop, settle
-from peavine.testing.pki import copy_pki, kubeconfigs
-from peavine.testing.requests import Requests
+from peavine.testing.pki import NODES_USER, copy_pki, kubeconfigs
+from peavine.testing.requests import WRITES, Request, Requests
 from peavine.testing.snapshot import Snapshot
+from peavine.testing.stages import load_stages
 
 ADDRESS = "127.0.0.1"
 DEFAULT_VERSION = "1.37"
@@ -40,8 +42,9 @@ class AsyncCluster:
 
     `controllers`: True for all that are on by default, or the names of some. `scheduler` and `nodes` add the scheduler
     and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client. `kubernetes_version`
-    ("1.25" to "1.37") chooses whose groups and fields are served. `state` is a store to serve, a new one else. Time
-    passes by itself, and `advance` skips it; with a `SimulatedClock` it stands still otherwise.
+    ("1.25" to "1.37") chooses whose groups and fields are served. `state` is a store to serve, a new one else.
+    `stages`: what pods do on simulated nodes, as a scenario file or its content (see `stages.py`). Time passes by
+    itself, and `advance` skips it; with a `SimulatedClock` it stands still otherwise.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class AsyncCluster:
         clock: Clock | None = None,
         kubernetes_version: str = DEFAULT_VERSION,
         state: Store | None = None,
+        stages: str | Path | Iterable[dict[str, Any]] = (),
         controller_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
@@ -63,7 +67,9 @@ class AsyncCluster:
         self._scheduler, self._nodes = scheduler, nodes
         self._given_clock, self._config = clock, {"kubernetes_version": kubernetes_version, **config}
         self._controller_options, self._state = controller_options or {}, state
+        self._stages = load_stages(stages) if isinstance(stages, (str, Path)) else list(stages)
         self._stack = contextlib.AsyncExitStack()
+        self._lost: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._clock = self._given_clock or clock_of_loop()
@@ -104,6 +110,7 @@ class AsyncCluster:
         self._stack.push_async_callback(self.server.stop)
         await self.server.start(tasks, self._state)
         self.requests = Requests(self._clock)
+        self.requests.cut_off = self._cut_off
         self.server.filters.handler = self.requests.around(self.server.filters.handler)
         self.url = f"https://{ADDRESS}:{self.server.port}"
         self.pki = pki
@@ -142,7 +149,25 @@ class AsyncCluster:
             raise TypeError(f"a {type(self._clock).__name__} cannot be advanced")
 
     async def _settle(self) -> None:
-        await settle(lambda: self.requests.busy > 0)
+        await settle(lambda: self.requests.busy > 0, lambda: self.requests.handled)
+
+    def lose_node(self, name: str) -> None:
+        """Cut a simulated node off: its heartbeats, and what becomes of its pods, no longer arrive."""
+        self._lost.add(name)
+
+    def return_node(self, name: str) -> None:
+        """Let a lost node be heard again."""
+        self._lost.discard(name)
+
+    def _cut_off(self, request: Request) -> bool:
+        if not self._lost or request.user != NODES_USER or request.verb not in WRITES:
+            return False
+        if request.resource in ("nodes", "leases"):
+            return request.name in self._lost
+        pod = (
+            self.server.lister.get("", "pods", request.namespace, request.name) if request.resource == "pods" else None
+        )
+        return pod is not None and pod["spec"].get("nodeName") in self._lost
 
     async def snapshot(self) -> Snapshot:
         """The state now, to come back to with `reset`."""
@@ -172,8 +197,12 @@ class AsyncCluster:
         if self._nodes:
             from peavine.cmd.kubelet import run_with, simulated_options
 
-            client = Client.from_kubeconfig(self.kubeconfig, user_agent="kubelet")
+            client = Client.from_kubeconfig(self.pki.kubeconfig("nodes"), user_agent="kubelet")
             flags = simulated_options(str(self.directory), "node")
+            if self._stages:
+                stages = self.directory / "stages.json"
+                stages.write_text(json.dumps(self._stages))
+                flags.simulated_stages = str(stages)
             tasks.start(run_with(flags, client, simulated_nodes=self._nodes, clock=self._clock), name="nodes")
 
 
@@ -213,6 +242,14 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         return self._do(self._cluster.snapshot())
+
+    def lose_node(self, name: str) -> None:
+        """Cut a simulated node off; `return_node` ends it."""
+        self._loop.call_soon_threadsafe(self._cluster.lose_node, name)
+
+    def return_node(self, name: str) -> None:
+        """Let a lost node be heard again."""
+        self._loop.call_soon_threadsafe(self._cluster.return_node, name)
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass at once; see `AsyncCluster.advance`."""

@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 
 from peavine.base.clock import Clock
-from peavine.cmd.pki import BACKDATE_SECONDS, DAY, Pki, ensure_kubeconfigs, ensure_pki
+from peavine.cmd.pki import BACKDATE_SECONDS, DAY, Pki, ensure_kubeconfigs, ensure_pki, kubeconfig
 
 SERVER = "https://server.invalid"
+NODES_USER = "peavine:simulated-nodes"  # all of them at once, so no one of them by name
 _making = threading.Lock()
 
 
@@ -50,6 +51,7 @@ def _model(address: str) -> dict[str, str]:
     try:
         pki = ensure_pki(directory, advertise_addresses=[address])
         ensure_kubeconfigs(pki, SERVER)
+        kubeconfig(pki, pki.kubeconfig("nodes"), SERVER, NODES_USER, ("system:masters",))
         return {str(p.relative_to(directory)): p.read_text() for p in directory.rglob("*") if p.is_file()}
     finally:
         shutil.rmtree(directory)

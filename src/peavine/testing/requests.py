@@ -66,6 +66,8 @@ class Requests:
         self._clock = clock
         self._rules: list[_Rule] = []
         self.seen: list[Request] = []
+        self.cut_off: Callable[[Request], bool] = lambda request: False  # whether it comes from a node that is lost
+        self.handled = 0  # grows with every beginning and end of a request
         self.busy = 0  # requests that are being worked on, neither watching nor delayed on purpose
 
     def fail(self, *, times: int | None = None, code: int = 500, reason: str = "InternalError", **where: str) -> None:
@@ -102,6 +104,8 @@ class Requests:
             request = Request(info.verb, info.group, info.resource, info.subresource, info.namespace, info.name, user)
             if len(self.seen) < RECORDED_MAX:
                 self.seen.append(request)
+            if self.cut_off(request):
+                raise ApiError(503, "ServiceUnavailable", "the node is cut off")
             for rule in self._rules:
                 if rule.takes(request):
                     if rule.delay:
@@ -110,9 +114,11 @@ class Requests:
                         raise rule.error
             counted = info.verb not in UNENDING and info.subresource not in UNENDING
             self.busy += counted
+            self.handled += 1
             try:
                 return await handler(exchange)
             finally:
                 self.busy -= counted
+                self.handled += 1
 
         return handle
