@@ -66,6 +66,9 @@ async def _create_once(
         obj = review.obj or obj
         obj = kind.to_storage(obj)
         hub.prepare_create(obj)
+        if (stamp := hub.hook("stamp_user")) is not None:
+            user = request.user
+            stamp(obj, user.name, user.uid, list(user.groups), dict(user.extra))
         problems = hub.validate_create(obj)
         if kind.hub is not kind and (rule := kind.hook("validate_request")) is not None:
             problems = rule(obj)  # the version of the request asks for more, or for other things
