@@ -5,9 +5,12 @@ Upstream: pkg/controller/cronjob (v2); "CronJob", KEP-3140 (time zones).
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from peavine.api.batch.schedule import Schedule, ScheduleError, parse_schedule
 from peavine.api.conditions import is_true
 from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.controllers.cron import Schedule, parse_schedule
 from peavine.controllers.ownership import controlled_by, owner_keys, owner_reference
 from peavine.controllers.pods import namespace_terminating
 from peavine.machinery.errors import ApiError
@@ -74,19 +77,22 @@ class CronJobController(Controller):
     async def _start_due(self, cron_job: Object, jobs: list[Object], status: Object) -> float | None:
         spec, meta = cron_job["spec"], cron_job["metadata"]
         try:
-            schedule = parse_schedule(spec["schedule"], spec.get("timeZone"))
-        except ValueError as error:
-            reason = "UnknownTimeZone" if "time zone" in str(error) else "UnparseableSchedule"
-            message = f"invalid schedule: {spec['schedule']}: {error}"
-            self.recorder.event(cron_job, "Warning", reason, message)
+            times = Times(spec["schedule"], spec.get("timeZone"))
+        except ScheduleError as error:
+            message = f"unparseable schedule: {spec['schedule']}: {error}"
+            self.recorder.event(cron_job, "Warning", "UnparseableSchedule", message)
+            return None
+        except (ZoneInfoNotFoundError, ValueError):
+            message = f"invalid timeZone: {spec['timeZone']!r}: unknown time zone {spec['timeZone']}"
+            self.recorder.event(cron_job, "Warning", "UnknownTimeZone", message)
             return None
         now = self.clock.time()
-        due, missed = latest_due(schedule, cron_job, now)
+        due, missed = latest_due(times, cron_job, now)
         if missed > MISSED_MAX:
             advice = "Set or decrease .spec.startingDeadlineSeconds or check clock skew"
             message = f"too many missed start times: {missed}. {advice}"
             self.recorder.event(cron_job, "Warning", "TooManyMissedTimes", message)
-        following = schedule.after(now)
+        following = times.after(now)
         again = max(0.1, following - now) if following is not None else None
         if due is None:
             return again
@@ -169,11 +175,26 @@ class CronJobController(Controller):
         self.recorder.event(cron_job, "Normal", "SuccessfulDelete", f"Deleted job {name}")
 
 
+class Times:
+    """A schedule in a time zone (UTC unless named), in Unix seconds.
+
+    Raises ScheduleError; ZoneInfoNotFoundError or ValueError for a zone that does not exist.
+    """
+
+    def __init__(self, schedule: str, zone: str | None) -> None:
+        self._schedule: Schedule = parse_schedule(schedule)
+        self._zone = ZoneInfo(zone or "UTC")
+
+    def after(self, moment: float) -> float | None:
+        found = self._schedule.next(datetime.fromtimestamp(moment, self._zone))
+        return found.timestamp() if found else None
+
+
 def finished(job: Object) -> bool:
     return is_true(job, "Complete") or is_true(job, "Failed")
 
 
-def latest_due(schedule: Schedule, cron_job: Object, now: float) -> tuple[float | None, int]:
+def latest_due(times: Times, cron_job: Object, now: float) -> tuple[float | None, int]:
     """(the latest scheduled time not after `now` that has not had its Job, how many were missed with it)."""
     status = cron_job.get("status") or {}
     since = parse_time(status.get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"])
@@ -181,14 +202,14 @@ def latest_due(schedule: Schedule, cron_job: Object, now: float) -> tuple[float 
     if deadline is not None:
         since = max(since, now - deadline)
     due, missed = None, 0
-    moment = schedule.after(since)
+    moment = times.after(since)
     while moment is not None and moment <= now:
         due, missed = moment, missed + 1
         if missed > MISSED_MAX:
             # Far behind: jump close to now instead of walking through every missed time.
-            period = (schedule.after(moment) or moment) - moment
+            period = (times.after(moment) or moment) - moment
             moment = max(moment, now - 2 * max(period, 60.0))
-        moment = schedule.after(moment)
+        moment = times.after(moment)
     return due, missed
 
 

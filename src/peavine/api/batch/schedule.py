@@ -53,7 +53,7 @@ class Schedule(NamedTuple):
                 moment = (moment + timedelta(days=1)).replace(hour=0, minute=0)
             elif moment.hour not in self.hours:
                 moment = (moment + timedelta(hours=1)).replace(minute=0)
-            elif moment.minute not in self.minutes:
+            elif moment.minute not in self.minutes or _skipped(moment):
                 moment += timedelta(minutes=1)
             else:
                 return moment
@@ -63,6 +63,13 @@ class Schedule(NamedTuple):
         """Day of month and weekday both restrict only where neither is a star; otherwise either may fit."""
         day, weekday = moment.day in self.days, (moment.weekday() + 1) % 7 in self.weekdays
         return (day and weekday) if self.any_day or self.any_weekday else (day or weekday)
+
+
+def _skipped(moment: datetime) -> bool:
+    """A time that the clocks of its zone jump over, where daylight saving begins."""
+    if moment.tzinfo is None:
+        return False
+    return datetime.fromtimestamp(moment.timestamp(), moment.tzinfo).replace(fold=0) != moment.replace(fold=0)
 
 
 def parse_schedule(text: str) -> Schedule:
