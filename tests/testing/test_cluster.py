@@ -81,3 +81,29 @@ def test_fifty_requests_at_once_are_all_answered():
             assert len((await maps.list("default"))["items"]) == 50
 
     asyncio.run(main())
+
+
+def test_dropped_watches_end_and_informers_come_again():
+    async def main():
+        from peavine.base.lifetimes import scope
+        from peavine.client.informer import Informer
+
+        async with AsyncCluster(controllers=False, scheduler=False, nodes=0) as cluster, scope() as tasks:
+            maps = cluster.client.resource("v1", "configmaps")
+            informer = Informer(maps)
+            running = tasks.start(informer.run(), name="informer")
+
+            async def watched():
+                return await cluster.drop_watches("configmaps") == 1
+
+            await eventually(watched, 10)
+            cluster.requests.fail(verb="watch", resource="configmaps", code=410, reason="Expired", times=1)
+            await maps.create({"metadata": {"name": "late"}}, "default")
+
+            async def seen():
+                return informer.get("default", "late") is not None
+
+            await eventually(seen, 10)
+            running.cancel()
+
+    asyncio.run(main())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import json
 import shutil
 import tempfile
@@ -159,6 +160,20 @@ class AsyncCluster:
         """Let a lost node be heard again."""
         self._lost.discard(name)
 
+    async def drop_watches(self, resource: str = "*") -> int:
+        """End the watches of a resource (a shell pattern), as a server does that stops; clients should come again.
+
+        Returns how many there were. To make their next ones fail too: `requests.fail(verb="watch", code=410,
+        reason="Expired", times=1)`.
+        """
+        dropped = 0
+        for (_, plural), cached in self.server.cache.resources.items():
+            if fnmatch.fnmatchcase(plural, resource):
+                for watcher in cached.watchers.every():
+                    watcher.sink.end("dropped by a test")
+                    dropped += 1
+        return dropped
+
     def _cut_off(self, request: Request) -> bool:
         if not self._lost or request.user != NODES_USER or request.verb not in WRITES:
             return False
@@ -242,6 +257,10 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         return self._do(self._cluster.snapshot())
+
+    def drop_watches(self, resource: str = "*") -> int:
+        """End the watches of a resource (a shell pattern); see `AsyncCluster.drop_watches`."""
+        return self._do(self._cluster.drop_watches(resource))
 
     def lose_node(self, name: str) -> None:
         """Cut a simulated node off; `return_node` ends it."""
