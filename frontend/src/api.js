@@ -27,15 +27,30 @@ async function failure(answer) {
   }
 }
 
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// fetch, again if the connection broke: a browser breaks every connection when the machine's network changes, which a
+// container's start is enough for. Only for requests that may reach the server twice.
+async function persistently(address, options) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await fetch(address, options);
+    } catch (error) {
+      if (options?.signal?.aborted || attempt === 4) throw error;
+      await pause(250 * attempt);
+    }
+  }
+}
+
 export async function resume() {
-  const answer = await fetch("/api/session");
+  const answer = await persistently("/api/session");
   const told = answer.ok ? await answer.json() : {};
   session = told.user ? told : null;
   return session;
 }
 
 export async function logIn(credentials) {
-  const answer = await fetch("/api/login", {
+  const answer = await persistently("/api/login", {
     method: "POST",
     headers: { "content-type": "application/json", "x-peavine-csrf": "login" },
     body: JSON.stringify(credentials),
@@ -47,7 +62,7 @@ export async function logIn(credentials) {
 }
 
 export async function logOut() {
-  await fetch("/api/logout", { method: "POST", headers: { "x-peavine-csrf": session.csrf } });
+  await persistently("/api/logout", { method: "POST", headers: { "x-peavine-csrf": session.csrf } });
   session = null;
   forget();
   onEnd();
@@ -68,7 +83,9 @@ export async function call(method, path, { query, body, type = "application/json
   const headers = { accept: accept || "application/json" };
   if (method !== "GET") headers["x-peavine-csrf"] = session?.csrf || "";
   if (body !== undefined) headers["content-type"] = type;
-  const answer = await fetch(url(path, query), {
+  // What is created or replaced twice is not the same as once.
+  const once = (method === "POST" && !path.includes("/selfsubject")) || (method === "PUT" && !query?.dryRun);
+  const answer = await (once ? fetch : persistently)(url(path, query), {
     method,
     headers,
     signal,
@@ -144,7 +161,7 @@ export function may(verb, kind, { namespace, name, subresource } = {}) {
   const attributes = { verb, group: kind.group, resource: kind.plural, subresource, namespace, name };
   const key = JSON.stringify(attributes);
   if (!rights.has(key)) {
-    const asked = persistently("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
+    const asked = call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
       body: {
         apiVersion: "authorization.k8s.io/v1",
         kind: "SelfSubjectAccessReview",
@@ -157,18 +174,6 @@ export function may(verb, kind, { namespace, name, subresource } = {}) {
     rights.set(key, asked);
   }
   return rights.get(key);
-}
-
-// A question that changes nothing may be asked again when the connection broke.
-async function persistently(...request) {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await call(...request);
-    } catch (error) {
-      if (error instanceof Failure || attempt === 3) throw error;
-      await pause(300 * attempt);
-    }
-  }
 }
 
 // --- lists and watches -------------------------------------------------------------------------------------------------
@@ -199,8 +204,6 @@ export async function* lines(answer) {
   }
   if (rest) yield [rest];
 }
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Keeps `state` = {list, changes} told until `signal` aborts: the list, then batches of events; again from the list
 // when the server has forgotten where we were.

@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import "./style.css";
-import { discover, logOut, resume, whenSessionEnds, whoAmI } from "./api.js";
+import { discover, logOut, resume, whenSessionEnds } from "./api.js";
 import { currentLanguage, speak, t } from "./words.js";
 import { sections } from "./sections.js";
 import { Login } from "./pages/login.jsx";
@@ -9,6 +9,7 @@ import { Overview } from "./pages/overview.jsx";
 import { List } from "./pages/list.jsx";
 import { Detail } from "./pages/detail.jsx";
 import { Architecture } from "./pages/architecture.jsx";
+import { Topology } from "./pages/topology.jsx";
 
 function where() {
   const [path, query] = (location.hash.slice(1) || "/overview").split("?");
@@ -70,6 +71,7 @@ function Page({ place, kinds }) {
     () => kinds.find((k) => k.group === (group === "core" ? "" : group) && k.version === version && k.plural === plural),
     [kinds, group, version, plural],
   );
+  if (first === "topology") return <Topology query={place.query} />;
   if (first === "architecture") return <Architecture />;
   if (first === "r" && kind) return <List key={`${group}/${plural}`} kind={kind} query={place.query} />;
   if (first === "o" && kind)
@@ -85,6 +87,7 @@ function Menu({ kinds, place, open }) {
   return (
     <nav id="menu" class={open ? "open" : ""} aria-label={t("Menu")}>
       <a href="#/overview" aria-current={place.parts[0] === "overview" ? "page" : undefined}>{t("Overview")}</a>
+      <a href="#/topology" aria-current={place.parts[0] === "topology" ? "page" : undefined}>{t("Topology")}</a>
       <a href="#/architecture" aria-current={place.parts[0] === "architecture" ? "page" : undefined}>{t("Architecture")}</a>
       <input type="search" placeholder={t("Resources")} aria-label={t("Resources")} value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
       {shown.map(([title, of]) => (
@@ -101,4 +104,3 @@ function Menu({ kinds, place, open }) {
 }
 
 render(<App />, document.getElementById("app"));
-export { whoAmI };

@@ -18,6 +18,7 @@ const CHINESE = {
   "Server-side dry run, then a diff, then save": "先在服务器上试运行，再看差异，然后保存", Theme: "主题", "Skip to content": "跳到内容", Address: "地址", Version: "版本", connected: "已连接", ended: "已结束",
   "the connection was refused or broke": "连接被拒绝或中断", "no lease tells": "没有租约可查", "Roll back": "回滚", "Roll back to": "回滚到", "Drain": "驱逐", Revision: "修订版本", Topology: "拓扑",
   Revisions: "修订版本", current: "当前", "no controller would bring it back": "没有控制器会重建它", "Stop scheduling here and evict its pods?": "停止在此节点调度并驱逐其 Pod？",
+  Ingress: "Ingress", Service: "服务", Workload: "工作负载", Pod: "Pod", Node: "节点",
   Cluster: "集群", Network: "网络", Storage: "存储", Configuration: "配置", Access: "权限", "Custom and other": "自定义及其他", Probes: "探针",
 };
 

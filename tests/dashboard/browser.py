@@ -52,7 +52,9 @@ class Page:
         if told.get("method") == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif told.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.problems.append(params["entry"]["text"] + " " + params["entry"].get("url", ""))
+            # A test elsewhere that makes a network device breaks the browser's connections; the page asks again.
+            if "ERR_NETWORK_CHANGED" not in params["entry"]["text"]:
+                self.problems.append(params["entry"]["text"] + " " + params["entry"].get("url", ""))
         elif told.get("method") == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.problems.append(str(details.get("exception", {}).get("description") or details["text"]))
@@ -111,7 +113,15 @@ class Page:
         }})()""")
 
     async def open(self, address: str) -> None:
-        await self.send("Page.navigate", url=address)
+        """Go to a page and wait for its script; again if the network changed meanwhile."""
+        for _ in range(3):
+            await self.send("Page.navigate", url=address)
+            try:
+                await self.until("document.querySelector('#app > *')", 10)
+                return
+            except (TimeoutError, RuntimeError):
+                self.problems.clear()
+        raise TimeoutError(address)
 
     async def screenshot(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> bytes:
         """A PNG."""

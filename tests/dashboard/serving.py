@@ -66,6 +66,7 @@ async def serving(cluster: ClientConfig, limits: Limits = Limits(), **options: A
     server = Server(dashboard.handle, limits=limits)
     async with scope() as tasks:
         browser = Browser(await server.listen("127.0.0.1", 0, tasks))
+        tasks.start(dashboard.run())
         try:
             yield browser
         finally:

@@ -161,6 +161,60 @@ def test_who_may_only_view_sees_no_button_that_would_fail(tmp_path):
 
 
 @pytest.mark.timeout(180)
+def test_the_graph_shows_the_way_from_an_ingress_to_the_node_which_is_then_drained(tmp_path):
+    async def story():
+        async with a_page(tmp_path) as (cluster, page, _):
+            meta = {"name": "front", "namespace": "shop"}
+            spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+            await cluster.client.resource("v1", "services").create(
+                {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+            )
+            backend = {"service": {"name": "front", "port": {"number": 80}}}
+            await cluster.client.resource("networking.k8s.io/v1", "ingresses").create(
+                {
+                    "apiVersion": "networking.k8s.io/v1",
+                    "kind": "Ingress",
+                    "metadata": {**meta, "name": "door"},
+                    "spec": {"defaultBackend": backend},
+                }
+            )
+            pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+            await cluster.client.resource("batch/v1", "cronjobs").create(
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "CronJob",
+                    "metadata": {**meta, "name": "one"},
+                    "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": {"spec": pod}}}},
+                }
+            )
+            await log_in(page, "admin-token")
+            await go(page, "r/batch/v1/cronjobs")
+            await page.click(".rows a", "one")
+            await page.click(".actions button", "Suspend")
+            await page.click(".actions button", "Resume")
+            await page.click(".actions button", "Trigger")
+            await go(page, "r/batch/v1/jobs")
+            await page.until(f"{ROWS}[0].startsWith('one-manual-')")
+
+            await page.evaluate("localStorage.setItem('namespace', 'shop')")
+            await go(page, "r/apps/v1/deployments")
+            await page.until("document.querySelector('.rows').innerText.includes('2/2')")
+            await go(page, "topology?ns=shop")
+            await page.click(".knot button", "door")
+            # Ingress to Service, Service to Deployment, two Pods, two ways to the one node.
+            await page.until("document.querySelectorAll('path.lit').length === 6")
+            await page.evaluate("document.querySelector('.column:last-child .knot a').click()")
+            await page.click(".actions button", "Drain")
+            await page.click("dialog button.danger", "Drain")
+            await page.until("!document.querySelector('dialog')")
+            await page.click(".actions button", "Uncordon")
+            await page.until("[...document.querySelectorAll('.actions button')].some(b => b.textContent === 'Cordon')")
+            assert page.problems == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.timeout(180)
 def test_five_thousand_rows_are_found_scrolled_and_sorted_while_few_exist(tmp_path):
     async def story():
         async with a_page(tmp_path) as (cluster, page, _):

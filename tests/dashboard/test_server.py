@@ -239,6 +239,29 @@ def test_a_shells_frames_pass_through_both_ways():
     asyncio.run(story())
 
 
+def test_logging_out_and_growing_old_end_an_open_shell_but_an_open_shell_keeps_one_from_being_idle():
+    async def story():
+        clock = SimulatedClock()
+        key = base64.b64encode(b"0123456789abcdef").decode()
+        path = PODS + "/p/exec?command=sh&stdin=true"
+        async with upstream() as port, serving(ClientConfig(f"http://127.0.0.1:{port}"), clock=clock) as browser:
+            await browser.log_in(token="t")
+            shell = await browser.upgrade(path, dict(request_headers(key)))
+            assert await browser.status("POST", "/api/logout") == 200
+            async with asyncio.timeout(10):
+                assert await shell.read() == b""
+
+            await browser.log_in(token="t")
+            shell = await browser.upgrade(path, dict(request_headers(key)))
+            await clock.advance(IDLE_SECONDS_MAX + 60)
+            assert await browser.status("GET", "/api/k8s/version") == 200
+            await clock.advance(AGE_SECONDS_MAX)
+            async with asyncio.timeout(10):
+                assert await shell.read() == b""
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     "user, words",
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 import ssl
 import sys
@@ -80,7 +79,7 @@ async def _serve(options: argparse.Namespace, where: ClientConfig, tls: ssl.SSLC
                 raise SystemExit(f"peavine dashboard: {error}") from error
             host = f"[{options.bind_address}]" if ":" in options.bind_address else options.bind_address
             print(f"peavine dashboard: {'https' if tls else 'http'}://{host}:{port}/", flush=True)
-            await asyncio.get_running_loop().create_future()
+            await dashboard.run()
     finally:
         server.close()
         dashboard.close()

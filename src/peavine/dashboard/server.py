@@ -33,6 +33,10 @@ class Dashboard:
         self._sessions = Sessions(clock)
         self._pages = pages or Pages()
 
+    async def run(self) -> None:
+        """Ends sessions in time."""
+        await self._sessions.run()
+
     def close(self) -> None:
         self._sessions.close()
 

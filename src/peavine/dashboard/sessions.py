@@ -12,6 +12,7 @@ from peavine.dashboard.upstream import Upstream
 
 IDLE_SECONDS_MAX = 30 * 60.0
 AGE_SECONDS_MAX = 12 * 3600.0
+SWEEP_SECONDS = 30.0
 SESSIONS_MAX = 500
 COOKIE = "peavine-session"
 
@@ -34,7 +35,7 @@ class TooMany(Exception):
 
 
 class Sessions:
-    """The sessions by id. They are looked through at each login, so an expired one's credentials do not stay long."""
+    """The sessions by id. Logging out ends what the session has under way, too."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -77,4 +78,11 @@ class Sessions:
 
     def _expired(self, session: Session) -> bool:
         now = self._clock.monotonic()
-        return now - session.seen > IDLE_SECONDS_MAX or now - session.born > AGE_SECONDS_MAX
+        idle = now - session.seen > IDLE_SECONDS_MAX and not session.upstream.busy
+        return idle or now - session.born > AGE_SECONDS_MAX
+
+    async def run(self) -> None:
+        """End sessions in time, with the watches and shells that they still have."""
+        while True:
+            await self._clock.sleep(SWEEP_SECONDS)
+            self.expire()

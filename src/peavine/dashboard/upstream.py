@@ -55,6 +55,7 @@ class Upstream:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._context: ssl.SSLContext | None = None
+        self._streams: set[Response | Upgraded] = set()
         secure = config.server.startswith("https")
         self._transport = Transport(config.server, self._tls if secure else None, config.tls_server_name)
 
@@ -78,7 +79,7 @@ class Upstream:
         if request.method == "HEAD" or answer.status in (204, 304):
             answer.close()
             return Answer(answer.status, b"", passed)
-        return Answer(answer.status, _pieces(answer), passed)
+        return Answer(answer.status, self._pieces(answer), passed)
 
     async def tunnel(self, request: Request, target: str) -> Answer:
         """A WebSocket: its handshake is the API server's, its frames pass through unread. Raises Unreachable."""
@@ -86,9 +87,9 @@ class Upstream:
         head = self._head("GET", target, {**headers, "connection": "Upgrade", "upgrade": "websocket"})
         answer = await self._transport.upgrade(f"{head}\r\n".encode())
         if not isinstance(answer, Upgraded):
-            return Answer(answer.status, _pieces(answer), _passed(answer.headers))
+            return Answer(answer.status, self._pieces(answer), _passed(answer.headers))
         upgraded = [("Upgrade", "websocket"), ("Connection", "Upgrade"), *_passed(answer.headers)]
-        return Answer(101, b"", upgraded, takeover=_Tunnel(answer).run)
+        return Answer(101, b"", upgraded, takeover=lambda browser: self._carry(answer, browser))
 
     def _head(self, method: str, target: str, headers: dict[str, str]) -> str:
         lines = {"host": self._transport.authority, "user-agent": "peavine-dashboard", **headers}
@@ -97,35 +98,42 @@ class Upstream:
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         return f"{method} {self._transport.prefix}{target} HTTP/1.1\r\n{text}"
 
+    async def _pieces(self, answer: Response) -> AsyncIterator[bytes]:
+        self._streams.add(answer)
+        try:
+            async for piece in answer.chunks():
+                yield piece
+        finally:
+            self._streams.discard(answer)
+            answer.close()
+
+    async def _carry(self, remote: Upgraded, browser: Raw) -> None:
+        self._streams.add(remote)
+        try:
+            async with scope() as tasks:
+                tasks.start(_down(browser, remote))
+                while data := await remote.read():
+                    await browser.write(data)
+        finally:
+            self._streams.discard(remote)
+            remote.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer or a shell is under way."""
+        return bool(self._streams)
+
     def close(self) -> None:
+        """End everything, also what is under way."""
+        for stream in list(self._streams):
+            stream.close()
         self._transport.close()
 
 
-class _Tunnel:
-    def __init__(self, remote: Upgraded) -> None:
-        self._remote = remote
-
-    async def run(self, browser: Raw) -> None:
-        try:
-            async with scope() as tasks:
-                tasks.start(self._down(browser))
-                while data := await self._remote.read():
-                    await browser.write(data)
-        finally:
-            self._remote.close()
-
-    async def _down(self, browser: Raw) -> None:
-        while data := await browser.read():
-            self._remote.write(data)
+async def _down(browser: Raw, remote: Upgraded) -> None:
+    while data := await browser.read():
+        remote.write(data)
 
 
 def _passed(headers: dict[str, str]) -> list[tuple[str, str]]:
     return [(name, headers[name]) for name in ANSWER_HEADERS if name in headers]
-
-
-async def _pieces(answer: Response) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.chunks():
-            yield piece
-    finally:
-        answer.close()
