@@ -39,7 +39,7 @@ def test_a_dead_node_is_noticed(peavine_cluster, kubeconfig):
     ready = {
         n.metadata.name: c.status for n in core.list_node().items for c in n.status.conditions if c.type == "Ready"
     }
-    assert ready == {"node-0": "True", "node-1": "Unknown"}
+    assert ready["node-1"] == "Unknown"
 
 
 @pytest.mark.parametrize("version", ["1.25", "1.31", "1.37"])

@@ -88,8 +88,12 @@ def test_pods_of_a_lost_node_move_to_another():
             left = [p for p in (await pods.list("default"))["items"] if p["spec"]["nodeName"] == "node-1"]
             assert left and all("deletionTimestamp" in p["metadata"] for p in left), "nobody can say that they ended"
             cluster.return_node("node-1")
-            await cluster.advance(60)
-            node = await cluster.client.resource("v1", "nodes").get("node-1")
-            assert [c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"] == ["True"]
+
+            async def back():
+                await cluster.advance(20)
+                node = await cluster.client.resource("v1", "nodes").get("node-1")
+                return [c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"] == ["True"]
+
+            await eventually(back, 30)
 
     asyncio.run(main())
