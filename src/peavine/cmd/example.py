@@ -46,9 +46,12 @@ async def _show(cluster: Cluster) -> None:
     manifest = importlib.resources.files("peavine.cmd").joinpath("example.yaml").read_text()
     for obj in yaml.safe_load_all(manifest):
         resource = client.resource(obj["apiVersion"], RESOURCES[obj["kind"]])
-        await resource.patch(
-            obj["metadata"]["name"], obj, "default", type="apply", field_manager="peavine-example", force=True
-        )
+        try:
+            await resource.create(obj, "default")
+        except ApiError as error:
+            # It is there already, and may have been changed since: that is its owner's business.
+            if error.reason != "AlreadyExists":
+                raise
     async with asyncio.timeout(ANSWER_SECONDS_MAX):
         await _available(client)
         print("Deployment default/hello is available.")
