@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,21 @@ def test_mounts_are_seen_and_taken_away_newest_first(tmp_path: Path) -> None:
     assert mounts.unmount_below(target) == [] and not mounts.is_mounted(target)
 
 
+def soon(check: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (result := check()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return result
+
+
 def test_a_process_is_ended_even_if_it_is_nobodys_child_and_deaf() -> None:
     deaf = subprocess.Popen(["sh", "-c", "trap '' TERM; while true; do sleep 0.05; done"])
     try:
-        assert any(pid == deaf.pid for pid, _ in processes.commands()) and processes.is_running(deaf.pid)
+        # Other tests' processes come and go while /proc is read: a look may miss one and is taken again.
+        assert soon(lambda: any(pid == deaf.pid for pid, _ in processes.commands()))
+        assert processes.is_running(deaf.pid)
         asyncio.run(processes.end(deaf.pid, seconds=0.2))
-        assert not processes.is_running(deaf.pid)
+        assert soon(lambda: not processes.is_running(deaf.pid))
     finally:
         deaf.kill()
         deaf.wait()
