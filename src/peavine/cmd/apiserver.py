@@ -6,13 +6,13 @@ import argparse
 import ipaddress
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
 
 from peavine.apiserver.config import Config, seconds_of
 from peavine.apiserver.server import ApiServer
 from peavine.base import lifetimes, logs
+from peavine.cmd.cluster import primary_address
 from peavine.store.interface import StoreError
 
 log = logging.getLogger(__name__)
@@ -147,16 +147,6 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def own_address() -> str:
-    """The address that this machine's default route uses; loopback where there is none. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
-
-
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
@@ -166,7 +156,7 @@ def configure(args: argparse.Namespace) -> Config:
     advertise = args.advertise_address
     if not advertise:
         bound = args.bind_address
-        advertise = bound if bound not in ("0.0.0.0", "::", "") else own_address()
+        advertise = bound if bound not in ("0.0.0.0", "::", "") else primary_address()
     store = args.store
     if args.etcd_servers:
         store = "etcd://" + ",".join(url.split("://")[-1].rstrip("/") for url in _list(args.etcd_servers))

@@ -7,16 +7,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+from peavine.cmd.cluster import default_data_dir
 from peavine.kubelet.containerd import Layout
 from peavine.kubelet.cri.client import CriClient
 from peavine.kubelet.images import transfer
 from peavine.kubelet.rpc import RpcError
-
-
-def default_data_dir() -> str:
-    import os
-
-    return "/var/lib/peavine" if os.geteuid() == 0 else str(Path.home() / ".local/share/peavine")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peavine.base.clock import REAL, Clock
-from peavine.cmd.images import default_data_dir
+from peavine.cmd.cluster import default_data_dir
 from peavine.kubelet.options import Options
 
 if TYPE_CHECKING:
