@@ -1,7 +1,7 @@
 """Users by TLS client certificate: the common name is the user, the organizations are the groups.
 
-The TLS layer has verified that some accepted authority signed the certificate. Here it must have been one of the
-*client* authorities: a certificate of the front-proxy authority is a proxy's, never a user's.
+The TLS layer has only verified that the client holds the certificate's key. Here one of the *client* authorities must
+have signed it: a certificate of the front-proxy authority is a proxy's, never a user's, and one of nobody's is refused.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CertificateAuthenticator:
             return None
         certificate = self.client_ca.verify(info.peer_certificate)
         if certificate is None:
-            return None  # another authority's: the front proxy's, perhaps
+            raise errors.unauthorized()  # of another authority: only another credential can still help
         if not certificate.not_before <= self.clock.time() <= certificate.not_after:
             raise errors.unauthorized()
         if not certificate.common_name:
