@@ -79,6 +79,7 @@ class Config:
     encryption_provider_config: str = ""
     enable_aggregation: bool = True
     kubernetes_version: str = "1.37"
+    feature_gates: dict[str, bool] = field(default_factory=dict)
 
 
 def seconds_of(text: str) -> float:

@@ -88,6 +88,9 @@ class ApiMetrics:
         for key, running in self.long_running.items():
             lines.append(f"apiserver_longrunning_requests{_labels(followed, (*key, 'apiserver'))} {running}")
         self._cache(lines, server.cache)
+        _family(lines, "kubernetes_feature_enabled", "gauge", "Feature gates, by name and stage: 1 is on.")
+        for name, stage, on in server.features:
+            lines.append(f'kubernetes_feature_enabled{{name="{name}",stage="{stage}"}} {on:d}')
         _process(lines)
         return ("\n".join(lines) + "\n").encode()
 

@@ -44,6 +44,7 @@ from peavine.apiserver.upkeep import Upkeep
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.machinery import errors
+from peavine.machinery.features import Features
 from peavine.machinery.schema import Schema
 from peavine.store import Store, open_store
 from peavine.store.interface import StoreError
@@ -85,7 +86,9 @@ class ApiServer:
             self.upkeep.keep("encryption", encrypted.run)
             self.store = encrypted  # type: ignore[assignment]
         self.cache = Cache(self.store, self.clock)
-        self.registry = registry = Registry(self.store, self.cache, Schema.load(config.kubernetes_version), self.clock)
+        self.features = Features(config.kubernetes_version, config.feature_gates)
+        schema = Schema.load(config.kubernetes_version).without(self.features.disabled_fields())
+        self.registry = registry = Registry(self.store, self.cache, schema, self.clock)
         registry.event_ttl_seconds = config.event_ttl_seconds
         self.lister = CacheLister(self.cache)
         self.writer = RegistryWriter(registry)
@@ -148,7 +151,7 @@ class ApiServer:
             self._routed,
             authenticator=self.authenticator,
             authorizer=self.authorizer,
-            fairness=security.fairness(config, self.lister, self.writer, self.clock, self.upkeep),
+            fairness=security.fairness(config, self.lister, self.writer, self.cache, self.clock, self.upkeep),
             auditor=self.auditor,
             metrics=self.metrics,
             timeout_seconds=config.request_timeout_seconds,

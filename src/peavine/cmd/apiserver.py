@@ -13,6 +13,7 @@ from peavine.apiserver.config import Config, seconds_of
 from peavine.apiserver.server import ApiServer
 from peavine.base import lifetimes, logs
 from peavine.cmd.cluster import primary_address
+from peavine.machinery.features import Features, parse_gates
 from peavine.store.interface import StoreError
 
 log = logging.getLogger(__name__)
@@ -137,8 +138,20 @@ def parser() -> argparse.ArgumentParser:
         metavar="1.25...1.37",
         help="whose groups, kinds and fields to serve, to test clients against that version",
     )
+    p.add_argument(
+        "--feature-gates",
+        default="",
+        metavar="NAME=BOOL,...",
+        help="switch gates on or off: those that change what the API takes, with upstream's names and defaults",
+    )
     p.add_argument("-v", "--v", type=int, default=2, help="log verbosity")
     return p
+
+
+def _gates(args: argparse.Namespace) -> dict[str, bool]:
+    settings = parse_gates(args.feature_gates)
+    Features(args.kubernetes_version, settings)  # raises ValueError now, not when the server is half up
+    return settings
 
 
 def _boolean(text: str) -> bool:
@@ -224,6 +237,7 @@ def configure(args: argparse.Namespace) -> Config:
         shutdown_delay_seconds=seconds_of(args.shutdown_delay_duration),
         encryption_provider_config=args.encryption_provider_config,
         kubernetes_version=args.kubernetes_version,
+        feature_gates=_gates(args),
     )
     if args.admission_control_config_file:
         from peavine.apiserver.admission.config import load_admission

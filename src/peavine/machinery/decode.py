@@ -417,6 +417,9 @@ def _object(type: Type) -> _Decoder:
     table: dict[str, tuple[Any, ...]] = {}
     filled: list[Field] = []
     for name, field in type.fields.items():
+        if field.disabled:
+            table[name] = (None, True, _Disabled(field.type))
+            continue
         plain = {"string": str, "boolean": bool}.get(field.type.kind)  # these need no decoding, only a look
         lazy = _Named(field.type, field.go_type) if field.go_type else _Lazy(field.type)
         table[name] = (plain, _drops(field), lazy)
@@ -461,6 +464,21 @@ class _Named(_Lazy):
     def get(self) -> _Decoder:
         self.decoder = decoder = _compile(self.type, self.go_type)
         return decoder
+
+
+class _Disabled(_Lazy):
+    """For a field whose feature gate is off: it is read, so that its mistakes are seen, and dropped."""
+
+    __slots__ = ()
+
+    def get(self) -> _Decoder:
+        read = _decoder(self.type)
+
+        def decode_and_drop(value: Any, path: _Path | None, unknown: list[str]) -> None:
+            read(value, path, unknown)
+
+        self.decoder = decode_and_drop
+        return decode_and_drop
 
 
 @cache

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,16 @@ _SCALARS = {"string": "string", "integer": "integer", "number": "number", "boole
 
 class Field:
     """One field of an object type. `pointer`, `omitempty`, `go_type` and `number` (a path of protobuf field numbers,
-    empty if unknown) are facts of the Go type; `default` is what a list key takes when absent.
+    empty if unknown) are facts of the Go type; `default` is what a list key takes when absent. A `disabled` field is
+    known, and dropped when an object is decoded: its feature gate is off.
     """
 
-    __slots__ = ("default", "go_type", "name", "number", "omitempty", "pointer", "required", "type")
+    __slots__ = ("default", "disabled", "go_type", "name", "number", "omitempty", "pointer", "required", "type")
 
-    def __init__(self, name: str, type: Type, *, required: bool = False, fact: FieldFact | None = None) -> None:
-        self.name, self.type, self.required = name, type, required
+    def __init__(
+        self, name: str, type: Type, *, required: bool = False, fact: FieldFact | None = None, disabled: bool = False
+    ) -> None:
+        self.name, self.type, self.required, self.disabled = name, type, required, disabled
         if fact is None:  # unknown: an optional field is taken for a pointer, so that nothing a client sent is dropped
             struct = name in ("metadata", "spec", "status")
             fact = FieldFact(pointer=not required and not struct, omitempty=not required)
@@ -145,6 +148,7 @@ class Schema:
     def __init__(self, version: str, names: dict[str, tuple[int, int]], gvks: dict[GVK, str], lines: bytes) -> None:
         self.version = version
         self._names, self._gvks, self._lines = names, gvks, lines
+        self._disabled: Mapping[str, frozenset[str]] = {}
         self._types: dict[str, Type] = {}
         self._document: dict[str, Any] | None = None
 
@@ -152,6 +156,12 @@ class Schema:
     def load(version: str = DEFAULT_VERSION) -> Schema:
         """Raises LookupError for a version that the package lacks."""
         return _load(version)
+
+    def without(self, disabled: Mapping[str, frozenset[str]]) -> Schema:
+        """The same types, in which these fields (by the full name of their definition) are `disabled`."""
+        schema = Schema(self.version, self._names, self._gvks, self._lines)
+        schema._disabled = disabled
+        return schema
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -193,10 +203,13 @@ class Schema:
         return orjson.loads(_source(self.version).read_bytes())["$defs"]
 
     def _fields(self, type: Type) -> dict[str, Field]:
-        required, fields = set(type.required), {}
+        required, disabled = set(type.required), self._disabled.get(type.name, frozenset())
+        fields = {}
         for name, (compact, fact) in type._compact.get("p", {}).items():
             known = FieldFact(tuple(fact[0]), bool(fact[1]), bool(fact[2]), *fact[3:]) if fact else None
-            fields[name] = Field(name, self._type(compact), required=name in required, fact=known)
+            fields[name] = Field(
+                name, self._type(compact), required=name in required, fact=known, disabled=name in disabled
+            )
         return fields
 
     def _type(self, compact: Any) -> Type:
