@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from peavine.api.batch.schedule import Schedule, ScheduleError, parse_schedule
 from peavine.api.conditions import is_true
 from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.controllers.ownership import controlled_by, owner_keys, owner_reference
+from peavine.controllers.ownership import controlled, controlled_by, index_by_controller, owner_keys, owner_reference
 from peavine.controllers.pods import namespace_terminating
 from peavine.machinery.errors import ApiError
-from peavine.machinery.meta import controller_of, parse_time
 from peavine.machinery.meta import now as stamp
+from peavine.machinery.meta import parse_time
 
 MISSED_MAX = 100
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
@@ -29,7 +29,7 @@ class CronJobController(Controller):
         super().__init__(context)
         self.cron_jobs = self.watch("batch/v1", "cronjobs")
         self.jobs = self.watch("batch/v1", "jobs", keys=owner_keys("CronJob", "batch"))
-        self.jobs.add_index("controller", lambda job: [ref["uid"]] if (ref := controller_of(job)) else [])
+        index_by_controller(self.jobs)
         self.resource = self.client.resource("batch/v1", "cronjobs")
         self.job_resource = self.client.resource("batch/v1", "jobs")
 
@@ -37,7 +37,7 @@ class CronJobController(Controller):
         cron_job = self.cron_jobs.get(*key)
         if cron_job is None:
             return None
-        jobs = self.jobs.by_index("controller", cron_job["metadata"]["uid"])
+        jobs = controlled(self.jobs, cron_job)
         status = {**(cron_job.get("status") or {})}
         self._follow(cron_job, jobs, status)
         await self._trim_history(cron_job, jobs)

@@ -17,9 +17,8 @@ from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.controllers.deployment.arithmetic import scaled
 from peavine.controllers.expectations import Expectations
 from peavine.controllers.history import History
-from peavine.controllers.ownership import claim, owner_keys, still_alive
+from peavine.controllers.ownership import claim, controlled, index_by_controller, orphans, owners_of, still_alive
 from peavine.controllers.pods import PodControl, slow_start
-from peavine.machinery.meta import controller_of
 from peavine.machinery.selectors import selector_of
 
 HASH_LABEL = "controller-revision-hash"
@@ -43,8 +42,9 @@ class DaemonSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch("apps/v1", "daemonsets")
-        self.pods = self.watch("v1", "pods", keys=self._owners_of)
-        self.pods.add_index("controller", lambda pod: [ref["uid"]] if (ref := controller_of(pod)) else [])
+        owners = owners_of("DaemonSet", "apps", self.sets, lambda s: selector_of(s["spec"].get("selector")))
+        self.pods = self.watch("v1", "pods", keys=owners)
+        index_by_controller(self.pods)
         self.nodes = self.read("v1", "nodes")
         self.nodes.add_handler(self._node_changed, self._node_updated, self._node_changed)
         self.history = History(self, "DaemonSet", HASH_LABEL)
@@ -53,15 +53,6 @@ class DaemonSetController(Controller):
         self.resource = self.client.resource("apps/v1", "daemonsets")
         self.failed = Backoff(first=1.0, most=900.0)
         self._replace_at: dict[tuple[str, int | None, str], float] = {}
-
-    def _owners_of(self, pod: Object) -> list[Key]:
-        if controller_of(pod) is not None:
-            return owner_keys("DaemonSet", "apps")(pod)
-        labels = pod["metadata"].get("labels") or {}
-        if not labels:
-            return []
-        sets = self.sets.list(pod["metadata"]["namespace"])
-        return [key_of(s) for s in sets if selector_of(s["spec"].get("selector")).matches(labels)]
 
     def _node_changed(self, _: Object) -> None:
         for daemon_set in self.sets.list():
@@ -87,7 +78,7 @@ class DaemonSetController(Controller):
         if "deletionTimestamp" in daemon_set["metadata"]:
             return None
         alive = partial(still_alive, self.resource, daemon_set)
-        candidates = self.pods.list(key[0])
+        candidates = [*controlled(self.pods, daemon_set), *orphans(self.pods, key[0])]
         pods = await claim(daemon_set, candidates, selector.matches, self.control.pods, alive)
         current, old_revisions = await self.history.sync(daemon_set)
         digest = current["metadata"]["labels"][HASH_LABEL]

@@ -11,7 +11,14 @@ from typing import Any
 
 from peavine.api.apps.revisions import fnv32a, safe_encode
 from peavine.controllers.controller import Controller, Object
-from peavine.controllers.ownership import claim, controlled_by, owner_reference
+from peavine.controllers.ownership import (
+    claim,
+    controlled,
+    controlled_by,
+    index_by_controller,
+    orphans,
+    owner_reference,
+)
 from peavine.machinery.errors import ApiError
 from peavine.machinery.selectors import selector_of
 
@@ -24,12 +31,13 @@ class History:
     def __init__(self, controller: Controller, kind: str, hash_label: str) -> None:
         self.kind, self.hash_label = kind, hash_label
         self.revisions = controller.read("apps/v1", "controllerrevisions")
+        index_by_controller(self.revisions)
         self.resource = controller.client.resource("apps/v1", "controllerrevisions")
 
     async def of(self, owner: Object) -> list[Object]:
         """The owner's revisions, oldest first; orphans that its selector matches are adopted."""
         selector = selector_of(owner["spec"].get("selector"))
-        found = self.revisions.list(owner["metadata"]["namespace"])
+        found = [*controlled(self.revisions, owner), *orphans(self.revisions, owner["metadata"]["namespace"])]
         mine = await claim(owner, found, selector.matches, self.resource, partial(_yes))
         return sorted(mine, key=lambda r: (r.get("revision", 0), r["metadata"].get("creationTimestamp", "")))
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from peavine.client import Resource
+from peavine.client import Informer, Resource
+from peavine.client.informer import key_of
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of
+from peavine.machinery.selectors import Selector
 
 Object = dict[str, Any]
+INDEX = "controller"
 
 
 def controlled_by(obj: Object, owner: Object) -> bool:
@@ -47,6 +50,42 @@ def owner_keys(kind: str, group: str) -> Callable[[Object], list[tuple[str, str]
 
 def _group(api_version: str) -> str:
     return api_version.rpartition("/")[0]
+
+
+def owners_of(
+    kind: str, group: str, owners: Informer, selector: Callable[[Object], Selector]
+) -> Callable[[Object], list[tuple[str, str]]]:
+    """A `keys` function for what such owners claim: the controller; of an orphan, all who may adopt it."""
+    controller = owner_keys(kind, group)
+
+    def keys(obj: Object) -> list[tuple[str, str]]:
+        if controller_of(obj) is not None:
+            return controller(obj)
+        labels = obj["metadata"].get("labels") or {}
+        if not labels:
+            return []
+        return [key_of(o) for o in owners.list(obj["metadata"].get("namespace", "")) if selector(o).matches(labels)]
+
+    return keys
+
+
+def index_by_controller(informer: Informer) -> None:
+    """Let `controlled` and `orphans` find this informer's objects without looking at all of them."""
+    informer.add_index(INDEX, _controller)
+
+
+def _controller(obj: Object) -> list[Any]:
+    reference = controller_of(obj)
+    return [reference["uid"] if reference else ("", obj["metadata"].get("namespace", ""))]
+
+
+def controlled(informer: Informer, owner: Object) -> list[Object]:
+    return informer.by_index(INDEX, owner["metadata"]["uid"])
+
+
+def orphans(informer: Informer, namespace: str) -> list[Object]:
+    """The objects of a namespace that nobody controls."""
+    return informer.by_index(INDEX, ("", namespace))
 
 
 async def claim(

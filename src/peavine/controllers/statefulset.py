@@ -10,14 +10,20 @@ import re
 from functools import partial
 
 from peavine.api.core.podstate import is_available, is_ready, is_terminal, phase
-from peavine.client.informer import key_of
 from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.controllers.deployment.arithmetic import scaled
 from peavine.controllers.history import History
-from peavine.controllers.ownership import claim, controlled_by, owner_keys, still_alive
+from peavine.controllers.ownership import (
+    claim,
+    controlled,
+    controlled_by,
+    index_by_controller,
+    orphans,
+    owners_of,
+    still_alive,
+)
 from peavine.controllers.pods import PodControl, pod_from_template
 from peavine.machinery.errors import ApiError
-from peavine.machinery.meta import controller_of
 from peavine.machinery.selectors import selector_of
 
 HASH_LABEL = "controller-revision-hash"
@@ -39,20 +45,13 @@ class StatefulSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.sets = self.watch("apps/v1", "statefulsets")
-        self.pods = self.watch("v1", "pods", keys=self._owners_of)
+        owners = owners_of("StatefulSet", "apps", self.sets, lambda s: selector_of(s["spec"].get("selector")))
+        self.pods = self.watch("v1", "pods", keys=owners)
+        index_by_controller(self.pods)
         self.claims = self.read("v1", "persistentvolumeclaims")
         self.history = History(self, "StatefulSet", HASH_LABEL)
         self.control = PodControl(self.client, self.recorder)
         self.resource = self.client.resource("apps/v1", "statefulsets")
-
-    def _owners_of(self, pod: Object) -> list[Key]:
-        if controller_of(pod) is not None:
-            return owner_keys("StatefulSet", "apps")(pod)
-        labels = pod["metadata"].get("labels") or {}
-        if not labels:
-            return []
-        sets = self.sets.list(pod["metadata"]["namespace"])
-        return [key_of(s) for s in sets if selector_of(s["spec"].get("selector")).matches(labels)]
 
     async def reconcile(self, key: Key) -> float | None:
         stateful_set = self.sets.get(*key)
@@ -62,7 +61,8 @@ class StatefulSetController(Controller):
         if selector.empty or "deletionTimestamp" in stateful_set["metadata"]:
             return None
         name = stateful_set["metadata"]["name"]
-        named = [p for p in self.pods.list(key[0]) if (m := _ORDINAL.match(p["metadata"]["name"])) and m[1] == name]
+        candidates = [*controlled(self.pods, stateful_set), *orphans(self.pods, key[0])]
+        named = [p for p in candidates if (m := _ORDINAL.match(p["metadata"]["name"])) and m[1] == name]
         alive = partial(still_alive, self.resource, stateful_set)
         pods = await claim(stateful_set, named, selector.matches, self.control.pods, alive)
         update, old = await self.history.sync(stateful_set)

@@ -29,7 +29,16 @@ from peavine.controllers.deployment.conditions import (
     rollout_status,
     seconds_until_deadline,
 )
-from peavine.controllers.ownership import claim, controlled_by, owner_keys, owner_reference, still_alive
+from peavine.controllers.ownership import (
+    claim,
+    controlled,
+    controlled_by,
+    index_by_controller,
+    orphans,
+    owner_reference,
+    owners_of,
+    still_alive,
+)
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import controller_of
 from peavine.machinery.selectors import selector_of
@@ -56,20 +65,13 @@ class DeploymentController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.deployments = self.watch("apps/v1", "deployments")
-        self.replica_sets = self.watch("apps/v1", "replicasets", keys=self._owners_of)
+        owners = owners_of("Deployment", "apps", self.deployments, lambda d: selector_of(d["spec"].get("selector")))
+        self.replica_sets = self.watch("apps/v1", "replicasets", keys=owners)
         self.pods = self.watch("v1", "pods", keys=self._recreating_owner_of)
-        self.pods.add_index("controller", lambda pod: [ref["uid"]] if (ref := controller_of(pod)) else [])
+        index_by_controller(self.replica_sets)
+        index_by_controller(self.pods)
         self.resource = self.client.resource("apps/v1", "deployments")
         self.sets = self.client.resource("apps/v1", "replicasets")
-
-    def _owners_of(self, replica_set: Object) -> list[Key]:
-        if controller_of(replica_set) is not None:
-            return owner_keys("Deployment", "apps")(replica_set)
-        labels = replica_set["metadata"].get("labels") or {}
-        if not labels:
-            return []
-        candidates = self.deployments.list(replica_set["metadata"]["namespace"])
-        return [key_of(d) for d in candidates if selector_of(d["spec"].get("selector")).matches(labels)]
 
     def _recreating_owner_of(self, pod: Object) -> list[Key]:
         """A Recreate rollout waits for the last old pod to go: its end must wake the Deployment."""
@@ -98,7 +100,7 @@ class DeploymentController(Controller):
                 "This deployment is selecting all pods. A non-empty selector is required.",
             )
             return None
-        candidates = self.replica_sets.list(key[0])
+        candidates = [*controlled(self.replica_sets, deployment), *orphans(self.replica_sets, key[0])]
         alive = partial(still_alive, self.resource, deployment)
         sets = await claim(deployment, candidates, selector.matches, self.sets, alive)
         rollout = Rollout(self, deployment, sorted(sets, key=_age))
@@ -138,7 +140,7 @@ class Rollout:
         )
 
     def _pods(self) -> list[Object]:
-        return [p for rs in self.sets for p in self.controller.pods.by_index("controller", rs["metadata"]["uid"])]
+        return [p for rs in self.sets for p in controlled(self.controller.pods, rs)]
 
     # strategies
     async def roll(self) -> None:

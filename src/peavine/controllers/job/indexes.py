@@ -8,8 +8,6 @@ from typing import Any
 Object = dict[str, Any]
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-FAILURES = "batch.kubernetes.io/job-index-failure-count"
-IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 
 
 def index_of(pod: Object) -> int:
@@ -45,7 +43,3 @@ def render(indexes: Iterable[int]) -> str:
         run.append(index)
     close()
     return ",".join(parts)
-
-
-def count(text: str | None, completions: int) -> int:
-    return len(parse(text, completions))

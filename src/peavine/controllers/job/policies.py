@@ -8,6 +8,9 @@ from peavine.controllers.job.indexes import parse
 
 Object = dict[str, Any]
 
+FAILURES = "batch.kubernetes.io/job-index-failure-count"
+IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
+
 
 class Verdict(NamedTuple):
     """What podFailurePolicy says of a failed pod: an action (or "" where no rule matched) and a message for FailJob."""
@@ -67,3 +70,21 @@ def met_success_policy(policy: Object | None, succeeded: set[int], completions: 
         if len(reached) >= needed and reached:
             return f"Matched rules at index {i}"
     return None
+
+
+def all_failures(pod: Object) -> int:
+    """How often this index had failed when the pod was made, with those failures that a policy ignored."""
+    return _number(pod, FAILURES) + _number(pod, IGNORED_FAILURES)
+
+
+def failures_after(pod: Object, policy: Object | None) -> tuple[int, int]:
+    """(failures that count, ignored ones) of its index, this pod's own included: what its replacement is told."""
+    counted, ignored = _number(pod, FAILURES), _number(pod, IGNORED_FAILURES)
+    if judge(policy, pod).action == "Ignore":
+        return counted, ignored + 1
+    return counted + 1, ignored
+
+
+def _number(pod: Object, annotation: str) -> int:
+    text = (pod["metadata"].get("annotations") or {}).get(annotation, "0")
+    return int(text) if text.isdigit() else 0
