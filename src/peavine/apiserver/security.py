@@ -10,8 +10,9 @@ from typing import Any
 from peavine.apiserver.audit import Auditor, LogFile, load_policy
 from peavine.apiserver.authentication.build import AuthenticationConfig, ServerAuthenticator, build_authenticator
 from peavine.apiserver.authorization.build import Union, build_authorizer
+from peavine.apiserver.cache.cache import Cache
 from peavine.apiserver.config import Config
-from peavine.apiserver.fairness import MaxInFlight, PriorityAndFairness
+from peavine.apiserver.fairness import CacheStock, MaxInFlight, PriorityAndFairness
 from peavine.apiserver.lister import Lister, Writer
 from peavine.apiserver.upkeep import Upkeep
 from peavine.base.clock import Clock
@@ -96,12 +97,12 @@ def authorizer(config: Config, lister: Lister, clock: Clock) -> Union:
     return build_authorizer(lister, modes, extra)
 
 
-def fairness(config: Config, lister: Lister, writer: Writer, clock: Clock, upkeep: Upkeep) -> Any:
+def fairness(config: Config, lister: Lister, writer: Writer, cache: Cache, clock: Clock, upkeep: Upkeep) -> Any:
     """Who waits when there is more to do than can be done."""
     if not config.enable_priority_and_fairness:
         return MaxInFlight(config.max_requests_inflight, config.max_mutating_requests_inflight)
     seats = config.max_requests_inflight + config.max_mutating_requests_inflight
-    made = PriorityAndFairness(lister, writer, seats=seats, clock=clock)
+    made = PriorityAndFairness(lister, writer, seats=seats, stock=CacheStock(cache), clock=clock)
     upkeep.keep("fairness", made.run)
     return made
 

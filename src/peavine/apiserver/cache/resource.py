@@ -27,7 +27,7 @@ class ResourceCache:
     def __init__(self, group: str, resource: str, form: Form, prefix: str, namespaced: bool) -> None:
         self.group, self.resource, self.form, self.prefix, self.namespaced = group, resource, form, prefix, namespaced
         self.objects: dict[str, dict[str, Entry]] = {}
-        self.count = 0
+        self.count = self.bytes = 0  # of all objects
         self.revision = 0  # of the newest change seen, of this resource
         self.floor = 0  # every change after this revision is in `recent`
         self.recent: deque[Change] = deque()
@@ -155,6 +155,9 @@ class ResourceCache:
         if old is None:
             self.count += 1
             self._sorted_names.pop(entry.namespace, None)
+        else:
+            self.bytes -= len(old.rest)
+        self.bytes += len(entry.rest)
         names[entry.name] = entry
         for (sort, name), index in self._indexes.items():
             if old is not None:
@@ -165,6 +168,7 @@ class ResourceCache:
         names = self.objects[old.namespace]
         del names[old.name]
         self.count -= 1
+        self.bytes -= len(old.rest)
         self._sorted_names.pop(old.namespace, None)
         if not names:
             del self.objects[old.namespace]

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from peavine.apiserver.authentication.user import User
+from peavine.apiserver.fairness.borrowing import PERIOD_SECONDS, Claim, deal_seats, smoothed
 from peavine.apiserver.fairness.matching import Matcher, Schema
 from peavine.apiserver.fairness.queues import Level, Rejected
+from peavine.apiserver.fairness.work import ONE, Estimator, Stock
 from peavine.apiserver.lister import Lister, Writer
 from peavine.apiserver.requests import RequestInfo
 from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import scope
 from peavine.machinery import errors
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import now as stamp
@@ -37,9 +40,18 @@ class Admitted:
 
 
 class PriorityAndFairness:
-    def __init__(self, lister: Lister, writer: Writer | None = None, *, seats: int = 600, clock: Clock = REAL) -> None:
-        """`seats`: requests under way at once, over all levels that are not exempt."""
+    def __init__(
+        self,
+        lister: Lister,
+        writer: Writer | None = None,
+        *,
+        seats: int = 600,
+        stock: Stock | None = None,
+        clock: Clock = REAL,
+    ) -> None:
+        """`seats` are those of all levels together that are not exempt; without `stock` every request takes one."""
         self.lister, self.writer, self.seats, self.clock = lister, writer, seats, clock
+        self.estimator = Estimator(stock) if stock is not None else None
         self.levels: dict[str, Level] = {}
         self.matcher = Matcher([])
         self._stale = True
@@ -64,11 +76,9 @@ class PriorityAndFairness:
             schema_name, schema_uid = schema.name, schema.uid
             flow = f"{schema.name}\0{schema.flow(info, user)}"
 
-        def limit() -> int:
-            return self._limit(level)
-
+        width = self.estimator.width(info, level.nominal) if self.estimator is not None else ONE
         try:
-            seat = await level.enter(flow, limit, self.clock.monotonic, WAIT_SECONDS_MAX)
+            seat = await level.enter(flow, WAIT_SECONDS_MAX, width)
         except Rejected as rejected:
             log.debug("%s %s of %s rejected by %s: %s", info.verb, info.path, user.name, level.name, rejected.reason)
             raise errors.too_many_requests(TOO_MANY, 1) from None
@@ -79,22 +89,31 @@ class PriorityAndFairness:
         try:
             yield Admitted(level.name, schema_name, headers)
         finally:
-            level.leave(seat, limit, self.clock.monotonic)
-            if level.lendable:
-                self._lend()
+            level.leave(seat)
 
-    def _limit(self, level: Level) -> int:
-        """Its own seats, and what others do not use of those they lend."""
-        return level.nominal + sum(other.spare for other in self.levels.values() if other is not level)
-
-    def _lend(self) -> None:
+    def borrow(self) -> None:
+        """Deal the seats anew, after the demand of the period that has ended."""
+        left, levels, claims = self.seats, [], []
         for level in self.levels.values():
-            if level.waiting:
-                level.dispatch(lambda level=level: self._limit(level))  # type: ignore[misc]
+            most, envelope = level.demand.close_period()
+            level.smoothed = smoothed(level.smoothed, envelope)
+            least = max(level.nominal - level.lendable, min(level.nominal, most))
+            if level.exempt:
+                left -= least
+                continue
+            borrowable = self.seats if level.borrowable is None else level.borrowable
+            levels.append(level)
+            claims.append(Claim(least, level.nominal + borrowable, max(least, level.smoothed)))
+        for level, seats in zip(levels, deal_seats(max(0, left), claims)):
+            level.seats = seats
+            level.dispatch()
 
     def _last_resort(self) -> Level:
         """Before the objects exist, and when somebody has deleted them."""
-        return self.levels.setdefault("catch-all", Level("catch-all", max(1, self.seats // 20)))
+        return self.levels.setdefault("catch-all", self._level("catch-all", max(1, self.seats // 20)))
+
+    def _level(self, name: str, nominal: int, **more: Any) -> Level:
+        return Level(name, nominal, now=self.clock.monotonic, **more)
 
     def _object_changed(self, event: str, obj: dict[str, Any], old: dict[str, Any] | None) -> None:
         if old is None or event == "DELETED" or obj.get("spec") != old.get("spec"):
@@ -121,11 +140,13 @@ class PriorityAndFairness:
             response = part.get("limitResponse") or {}
             queuing = response.get("queuing") or {} if response.get("type") == "Queue" else {}
             queues = queuing.get("queues", 64) if response.get("type") == "Queue" else 0
-            fresh = Level(
+            percent = part.get("borrowingLimitPercent")
+            fresh = self._level(
                 name,
                 nominal,
                 uid=obj["metadata"].get("uid", ""),
                 lendable=lendable,
+                borrowable=None if percent is None else round(nominal * percent / 100),
                 queues=queues,
                 hand_size=queuing.get("handSize", 8),
                 queue_length_max=queuing.get("queueLengthLimit", 50),
@@ -133,16 +154,27 @@ class PriorityAndFairness:
             )
             known = self.levels.get(name)
             if known is not None and len(known.queues) == len(fresh.queues) and known.exempt == fresh.exempt:
-                for attribute in ("nominal", "lendable", "uid", "hand_size", "queue_length_max"):
+                for attribute in ("nominal", "seats", "lendable", "borrowable", "uid", "hand_size", "queue_length_max"):
                     setattr(known, attribute, getattr(fresh, attribute))
                 fresh = known
             levels[name] = fresh
         self.levels = levels
         self.matcher = Matcher([Schema(obj) for obj in self.lister.list(GROUP, "flowschemas")])
-        self._lend()
+        for level in self.levels.values():
+            level.dispatch()
 
     async def run(self) -> None:
-        """Keep the `Dangling` condition of FlowSchemas true. Ends by cancellation."""
+        """Lend and borrow, and keep the `Dangling` condition of FlowSchemas true. Ends by cancellation."""
+        async with scope() as tasks:
+            tasks.start(self._keep_dealing(), name="borrowing")
+            await self._keep_statuses()
+
+    async def _keep_dealing(self) -> None:
+        while True:
+            await self.clock.sleep(PERIOD_SECONDS)
+            self.borrow()
+
+    async def _keep_statuses(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
