@@ -1,8 +1,9 @@
 import pytest
 
-from peavine.cmd.cluster import POD_RANGES, SERVICE_RANGES, Cluster, free_range, processes
+from peavine.cmd.cluster import POD_RANGES, SERVICE_RANGES, Cluster, free_range
 from peavine.cmd.controller_manager import chosen
 from peavine.cmd.main import main
+from peavine.cmd.processes import processes
 
 
 def cluster(**more):
@@ -56,3 +57,30 @@ def test_controllers_are_chosen_by_name_and_sign():
 def test_an_unknown_command_is_named(capsys):
     assert main(["frobnicate"]) == 2
     assert "frobnicate" in capsys.readouterr().err
+
+
+def test_hosts_are_named_by_the_last_number_of_their_addresses():
+    many = cluster(runtime="containerd", nodes=4, node_range="10.4.7.0/24")
+    assert [host.node for host in many.hosts] == many.node_names == ["n1-11", "n1-21", "n1-22", "n1-23"]
+    assert [host.address for host in many.hosts][:2] == ["10.4.7.11", "10.4.7.21"]
+    assert all(len(host.namespace) <= 15 for host in many.hosts)
+    assert len({host.directory for host in many.hosts}) == 4
+
+
+def test_a_host_has_all_processes_of_a_node_in_its_namespace_and_the_machine_a_way_to_pods():
+    many = cluster(runtime="containerd", nodes=2, node_range="10.4.7.0/24")
+    by_name = {p.name: p for p in processes(many)}
+    of_hosts = {
+        f"{part}-{host.node}" for host in many.hosts for part in ("containerd", "network", "kubelet", "proxy", "dns")
+    }
+    assert set(by_name) == of_hosts | {"apiserver", "controller-manager", "scheduler", "proxy", "network"}
+    assert by_name["dns-n1-21"].command[:2] == ["nsenter", "--net=/run/netns/peavine-7-21"]
+    assert [name for name, process in by_name.items() if process.survives] == ["containerd-n1-11", "containerd-n1-21"]
+    assert "--pods=false" in by_name["network"].command
+
+
+def test_flags_of_one_component_come_after_ours():
+    given = cluster(extra={"scheduler": ["--v=4"]})
+    by_name = {p.name: p.command for p in processes(given)}
+    assert by_name["scheduler"][-1] == "--v=4"
+    assert "--v=4" not in by_name["apiserver"]

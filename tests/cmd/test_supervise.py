@@ -5,7 +5,7 @@ import signal
 import sys
 
 from peavine.base.lifetimes import scope
-from peavine.cmd.cluster import Process
+from peavine.cmd.processes import Process
 from peavine.cmd.supervise import Supervisor, lock
 
 

@@ -39,7 +39,7 @@ def test_a_simulated_cluster_comes_up_runs_the_example_and_goes(tmp_path):
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path):
-    refused = peavine("up", f"--data-dir={tmp_path}", "--runtime=containerd", "--nodes=3", check=False)
+    refused = peavine("up", f"--data-dir={tmp_path}", "--runtime=containerd", "--nodes=300", check=False)
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1
     assert not (tmp_path / "cluster.json").exists()

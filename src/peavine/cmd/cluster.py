@@ -1,4 +1,4 @@
-"""What `up` decided about a cluster, kept in `cluster.json`; and the processes that follow from it."""
+"""What `up` decided about a cluster, kept in `cluster.json`: names, addresses, ranges, hosts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,22 @@ SERVICE_RANGES = (DEFAULT_SERVICE_RANGE, "10.96.0.0/16", "172.31.0.0/16", "100.6
 DNS_PORT = 10053
 METRICS_PORT = 10443
 CLUSTER_DOMAIN = "cluster.local"
+
+
+# Hosts that Peavine makes itself (`--nodes N` on containerd) live in the first free one of these.
+NODE_RANGES = tuple(f"10.4.{third}.0/24" for third in range(7, 16))
+HOST_NUMBERS = (11, *range(21, 254))
+
+
+@dataclass(frozen=True)
+class Host:
+    """One node on containerd: the machine itself, or one of several network namespaces of it."""
+
+    node: str
+    address: str
+    directory: Path
+    namespace: str = ""
+    """Empty: the machine's own."""
 
 
 @dataclass
@@ -37,10 +52,14 @@ class Cluster:
     store: str = ""
     proxy_mode: str = "nftables"
     backend: str = "host-gw"
-    simulated_nodes: int = 1
+    nodes: int = 1
+    node_range: str = ""
+    """Of the hosts that are network namespaces; empty where the machine itself is the node."""
     api_only: bool = False
     ingress: bool = False
     load_balancer_pool: str = ""
+    extra: dict[str, list[str]] = field(default_factory=dict)
+    """Component -> flags of its own, after ours."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -61,8 +80,31 @@ class Cluster:
         return str(ipaddress.ip_network(self.service_range)[2])
 
     @property
-    def first_node(self) -> str:
-        return f"{self.node_name}-0" if self.simulated_nodes > 1 else self.node_name
+    def node_names(self) -> list[str]:
+        if self.runtime == "simulated":
+            return [f"{self.node_name}-{n}" for n in range(self.nodes)] if self.nodes > 1 else [self.node_name]
+        return [host.node for host in self.hosts]
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Where kubelets run on containerd. A host's name ends in the last number of its address."""
+        if not self.node_range:
+            return [Host(self.node_name, self.node_ip, self.directory)]
+        network = ipaddress.ip_network(self.node_range)
+        return [
+            Host(
+                f"{self.node_name}-{number}",
+                str(network[number]),
+                self.directory / "hosts" / str(number),
+                f"{self.bridge}-{number}",
+            )
+            for number in HOST_NUMBERS[: self.nodes]
+        ]
+
+    @property
+    def bridge(self) -> str:
+        """Of the hosts; its first address is the machine's own among them."""
+        return f"peavine-{ipaddress.ip_network(self.node_range)[0].packed[2]}"
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -87,14 +129,6 @@ class Cluster:
             return cls(**json.loads(path.read_text()))
         except TypeError as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-@dataclass(frozen=True)
-class Process:
-    """One supervised process."""
-
-    name: str
-    command: list[str]
 
 
 def default_data_dir() -> str:
@@ -134,129 +168,3 @@ def primary_address() -> str:
             return probe.getsockname()[0]
         except OSError:
             return "127.0.0.1"
-
-
-def processes(cluster: Cluster) -> list[Process]:
-    """Everything that runs, in the order of starting. Each waits for what it needs, so they start at once."""
-    d = cluster.directory
-    configs, pki = d / "kubeconfigs", d / "pki"
-
-    def component(name: str, *flags: str) -> Process:
-        return Process(name, [sys.executable, "-m", "peavine.cmd.main", name, *flags])
-
-    def configured(name: str, *flags: str) -> Process:
-        return component(name, "--kubeconfig", str(configs / f"{name}.kubeconfig"), *flags)
-
-    wanted = [
-        component(
-            "apiserver",
-            f"--data-dir={d}",
-            f"--secure-port={cluster.secure_port}",
-            f"--advertise-address={cluster.node_ip}",
-            f"--service-cluster-ip-range={cluster.service_range}",
-            *([f"--store={cluster.store}"] if cluster.store else []),
-        )
-    ]
-    if cluster.api_only:
-        return wanted
-    # Simulated clusters may be many on one machine: no fixed ports but the API server's.
-    quiet = ["--secure-port=0"] if cluster.runtime == "simulated" else []
-    wanted += [
-        configured(
-            "controller-manager",
-            "--leader-elect=false",
-            *quiet,
-            f"--root-ca-file={pki / 'ca.crt'}",
-            f"--cluster-signing-cert-file={pki / 'ca.crt'}",
-            f"--cluster-signing-key-file={pki / 'ca.key'}",
-            f"--service-account-private-key-file={pki / 'sa.key'}",
-            f"--cluster-cidr={cluster.pod_range}",
-            f"--service-cluster-ip-range={cluster.service_range}",
-            f"--local-path-root={d / 'local-path'}",
-            *_metrics(cluster),
-        ),
-        configured("scheduler", "--leader-elect=false", *quiet),
-    ]
-    node = cluster.node_name
-    kubelet = [
-        f"--kubeconfig={configs / f'kubelet-{node}.kubeconfig'}",
-        f"--hostname-override={node}",
-        f"--node-ip={cluster.node_ip}",
-        f"--data-dir={d}",
-        f"--cluster-dns={cluster.dns_service_ip}",
-        f"--cluster-domain={CLUSTER_DOMAIN}",
-        f"--tls-cert-file={pki / f'kubelet-{node}.crt'}",
-        f"--tls-private-key-file={pki / f'kubelet-{node}.key'}",
-        f"--client-ca-file={pki / 'ca.crt'}",
-    ]
-    if cluster.runtime == "simulated":
-        return [*wanted, component("kubelet", *kubelet, *_simulated(cluster))]
-    from peavine.kubelet.containerd import containerd_command
-
-    return [
-        *wanted,
-        Process("containerd", containerd_command(d)),
-        configured(
-            "network",
-            f"--hostname-override={node}",
-            f"--cluster-cidr={cluster.pod_range}",
-            f"--node-ip={cluster.node_ip}",
-            f"--cni-conf-dir={d / 'cni/net.d'}",
-            f"--state-dir={d / 'cni/state'}",
-            f"--backend={cluster.backend}",
-            *(["--announce-load-balancers=true"] if cluster.load_balancer_pool else []),
-        ),
-        component("kubelet", *kubelet, f"--container-runtime-endpoint={d / 'containerd/containerd.sock'}"),
-        configured(
-            "proxy",
-            f"--hostname-override={node}",
-            f"--cluster-cidr={cluster.pod_range}",
-            f"--proxy-mode={cluster.proxy_mode}",
-            "--healthz-bind-address=127.0.0.1:10256",
-            "--metrics-bind-address=127.0.0.1:10249",
-        ),
-        configured(
-            "dns",
-            f"--hostname-override={node}",
-            f"--listen={cluster.node_ip}",
-            f"--port={DNS_PORT}",
-            f"--cluster-domain={CLUSTER_DOMAIN}",
-            f"--service-ip={cluster.dns_service_ip}",
-            "--healthz-bind-address=127.0.0.1:10254",
-        ),
-        *([configured("ingress", *_ingress(cluster))] if cluster.ingress else []),
-    ]
-
-
-def _simulated(cluster: Cluster) -> list[str]:
-    """Flags of the one kubelet that plays all nodes; it has a free port, so that several clusters run side by side."""
-    flags = ["--runtime=simulated", f"--simulated-nodes={cluster.simulated_nodes}", "--port=0"]
-    if cluster.simulated_nodes > 1:
-        # No single node's identity may speak for the others.
-        flags.append(f"--kubeconfig={cluster.admin_kubeconfig}")
-    return flags
-
-
-def _metrics(cluster: Cluster) -> list[str]:
-    """Flags for the resource metrics API; simulated clusters do without: their pods use nothing."""
-    if cluster.runtime == "simulated":
-        return []
-    pki = cluster.directory / "pki"
-    return [
-        f"--metrics-bind-address={cluster.node_ip}:{METRICS_PORT}",
-        f"--metrics-tls-cert-file={pki / 'metrics-server.crt'}",
-        f"--metrics-tls-private-key-file={pki / 'metrics-server.key'}",
-        f"--requestheader-client-ca-file={pki / 'front-proxy-ca.crt'}",
-    ]
-
-
-def _ingress(cluster: Cluster) -> list[str]:
-    flags = [
-        f"--hostname-override={cluster.node_name}",
-        f"--publish-address={cluster.node_ip}",
-        f"--run-dir={cluster.run_dir / 'ingress'}",
-        "--healthz-bind-address=127.0.0.1:10253",
-    ]
-    if cluster.load_balancer_pool:
-        return [*flags, f"--load-balancer-pool={cluster.load_balancer_pool}"]
-    return [*flags, "--load-balancer-node-addresses"]

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from peavine.cmd.cluster import Cluster, default_data_dir
+from peavine.cmd.cluster import Cluster, Host, default_data_dir
 from peavine.cmd.supervise import lock
 
 STOP_SECONDS_MAX = 60.0
@@ -21,6 +21,9 @@ STOP_SECONDS_MAX = 60.0
 def flags() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="peavine down", description=__doc__)
     options.add_argument("--data-dir", default=default_data_dir(), help="data directory (default: %(default)s)")
+    options.add_argument(
+        "--node", default="", metavar="NAME", help="only this one of several hosts, as by a power cut; `up` revives it"
+    )
     options.add_argument("--purge", action="store_true", help="remove all state too: objects, images, volumes, keys")
     return options
 
@@ -36,6 +39,8 @@ def main(argv: list[str]) -> int:
     if cluster is None:
         print(f"There is no cluster in {directory}.")
         return 0
+    if args.node:
+        return _lose(cluster, args.node)
     if not _stop_supervisor(cluster):
         print(f"peavine down: the supervisor did not end in {STOP_SECONDS_MAX:.0f} s", file=sys.stderr)
         return 1
@@ -74,16 +79,42 @@ def _unmount_below(directory: Path) -> None:
         mounts.unmount_below(directory)
 
 
+def _lose(cluster: Cluster, name: str) -> int:
+    from peavine.cmd import hosts
+
+    host = next((host for host in cluster.hosts if host.node == name and host.namespace), None)
+    if host is None:
+        names = ", ".join(host.node for host in cluster.hosts if host.namespace) or "none"
+        print(f"peavine down: {name} is not a host of this cluster ({names})", file=sys.stderr)
+        return 1
+    asyncio.run(hosts.lose(host))
+    print(f"{name} is gone. `peavine up --data-dir {cluster.data_dir}` brings it back.")
+    return 0
+
+
 def _stop_workloads(cluster: Cluster, *, purge: bool) -> None:
+    from peavine.cmd import hosts
     from peavine.cmd.kubelet import cgroup_root
-    from peavine.kubelet import containerd
     from peavine.linux import cgroups
 
-    root = cgroup_root(cluster.data_dir)
-    stop = containerd.purge if purge else containerd.stop_workloads
-    asyncio.run(stop(cluster.data_dir, cgroup_root=root))
+    if cluster.node_range:
+        # Pods are taken down by network plugins, which need their host, also where it was lost meanwhile.
+        hosts.ensure(cluster)
+    for host in cluster.hosts:
+        with hosts.inside(host):
+            asyncio.run(_stop_host(host, purge=purge))
     # The parent is shared by all clusters of the machine: the last one takes it along.
-    cgroups.remove_if_empty(root.rpartition("/")[0])
+    cgroups.remove_if_empty(cgroup_root(cluster.data_dir).rpartition("/")[0])
+    if cluster.node_range:
+        hosts.remove(cluster)
     cni = [f"--cni-conf-dir={cluster.directory / 'cni/net.d'}", f"--state-dir={cluster.directory / 'cni/state'}"]
     for command in (["proxy", "--cleanup"], ["network", "--cleanup", *cni]):
         subprocess.run([sys.executable, "-m", "peavine.cmd.main", *command], check=True)
+
+
+async def _stop_host(host: Host, *, purge: bool) -> None:
+    from peavine.cmd.kubelet import cgroup_root
+    from peavine.kubelet import containerd
+
+    stop = containerd.purge if purge else containerd.stop_workloads
+    await stop(host.directory, cgroup_root=cgroup_root(str(host.directory)))

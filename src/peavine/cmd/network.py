@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--state-dir", metavar="DIR", type=Path, default=Path("/var/lib/peavine/cni"), help="addresses given to pods"
     )
+    p.add_argument(
+        "--pods", choices=("true", "false"), default="true", help="false: no pods here, only routes to theirs"
+    )
     p.add_argument("--ip-masq", choices=("true", "false"), default="true", help="pods leave with the node's address")
     p.add_argument("--network-policy", choices=("true", "false"), default="true", help="enforce NetworkPolicies")
     p.add_argument(
@@ -90,6 +93,7 @@ def main(argv: list[str]) -> int:
             node_ip=options.node_ip,
             masquerade=options.ip_masq == "true",
             network_policy=options.network_policy == "true",
+            pods=options.pods == "true",
             announce=options.announce_load_balancers == "true",
         )
     except ValueError as error:

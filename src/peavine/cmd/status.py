@@ -75,15 +75,16 @@ def resident_bytes(pid: int) -> int:
 def _print(cluster: Cluster, status: dict[str, Any]) -> None:
     print(f"cluster   {cluster.data_dir} ({cluster.runtime} runtime)")
     print(f"API       {cluster.server}")
-    print(f"node      {cluster.node_name} {cluster.node_ip}")
+    for host in cluster.hosts:
+        print(f"node      {host.node} {host.address}")
     print(f"networks  pods {cluster.pod_range}, services {cluster.service_range}")
     if not status["running"]:
         print("\nNothing runs; `peavine up` starts it.")
         return
-    print(f"\n{'PROCESS':20} {'PID':>8} {'STATE':8} {'RESTARTS':>8} {'UPTIME':>10} {'MEMORY':>10}")
+    print(f"\n{'PROCESS':28} {'PID':>8} {'STATE':8} {'RESTARTS':>8} {'UPTIME':>10} {'MEMORY':>10}")
     for row in status["processes"]:
         uptime = f"{row['uptime']:.0f}s" if row["uptime"] is not None else ""
         state, memory = "running" if row["alive"] else "down", f"{row['memory'] / 1e6:.0f} MB"
-        print(f"{row['name']:20} {row['pid']:>8} {state:8} {row['restarts']:>8} {uptime:>10} {memory:>10}")
-    own = sum(row["memory"] for row in status["processes"] if row["name"] != "containerd")
+        print(f"{row['name']:28} {row['pid']:>8} {state:8} {row['restarts']:>8} {uptime:>10} {memory:>10}")
+    own = sum(row["memory"] for row in status["processes"] if not row["name"].startswith("containerd"))
     print(f"\n{own / 1e6:.0f} MB resident without containerd")

@@ -26,7 +26,8 @@ from peavine.base import logs
 from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, wait_until
 from peavine.base.lifetimes import run, scope
-from peavine.cmd.cluster import Cluster, Process, processes
+from peavine.cmd.cluster import Cluster
+from peavine.cmd.processes import Process, processes
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ STOP_SECONDS_MAX = 15.0
 RENEW_SECONDS = 12 * 3600.0
 LOG_BYTES_MAX = 32 << 20
 PR_SET_PDEATHSIG = 1
-SURVIVORS = ("containerd",)
 
 
 class Supervisor:
@@ -76,7 +76,6 @@ class Supervisor:
             await REAL.sleep(delay)
 
     async def _spawn(self, process: Process) -> asyncio.subprocess.Process:
-        survivor = process.name in SURVIVORS
         with self._log_of(process) as out:
             return await asyncio.create_subprocess_exec(
                 *process.command,
@@ -84,7 +83,7 @@ class Supervisor:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=None if survivor else self._die_with_parent,
+                preexec_fn=None if process.survives else self._die_with_parent,
             )
 
     def _log_of(self, process: Process) -> IO[bytes]:

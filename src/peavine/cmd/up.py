@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import os
 import shutil
 import socket
@@ -12,15 +13,19 @@ import sys
 import time
 from pathlib import Path
 
+from peavine.base.lifetimes import Scope
 from peavine.base.lifetimes import run as run_main
 from peavine.client import Client
 from peavine.client.rest import wait_ready
 from peavine.client.transport import Unreachable
-from peavine.cmd import addons
+from peavine.cmd import addons, hosts
 from peavine.cmd.cluster import (
+    HOST_NUMBERS,
+    NODE_RANGES,
     POD_RANGES,
     SERVICE_RANGES,
     Cluster,
+    Host,
     default_data_dir,
     free_range,
     machine_networks,
@@ -30,6 +35,9 @@ from peavine.cmd.supervise import lock
 from peavine.machinery.errors import ApiError
 
 READY_SECONDS_MAX = 60.0
+# Of a thousand simulated nodes a few tell enough.
+NODES_AWAITED_MAX = 16
+ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def flags() -> argparse.ArgumentParser:
@@ -43,13 +51,25 @@ def flags() -> argparse.ArgumentParser:
         default="auto",
         help="what runs the pods; auto takes containerd where it can, else simulates",
     )
-    options.add_argument("--nodes", type=int, default=1, help="how many nodes (more than one: simulated runtime only)")
+    options.add_argument(
+        "--nodes", type=int, default=1, help="how many nodes; on containerd each is a network namespace"
+    )
     options.add_argument("--api-only", action="store_true", help="only the API server")
     options.add_argument("--secure-port", type=int, default=6443, help="port of the API server")
     options.add_argument("--node-ip", default="", help="this machine's address (default: that of its default route)")
     options.add_argument("--node-name", default="", help="this node's name (default: the host name)")
     options.add_argument("--pod-cidr", default="", help="range of pod addresses (default: %(default)s, the first free)")
     options.add_argument("--service-cidr", default="", help="range of Service addresses (default: the first free)")
+    options.add_argument(
+        "--node-cidr", default="", help="range of --nodes' addresses (default: 10.4.7.0/24 or a free one)"
+    )
+    options.add_argument(
+        "--extra-config",
+        action="append",
+        default=[],
+        metavar="COMPONENT.FLAG=VALUE",
+        help="a flag for one component, such as controller-manager.node-monitor-grace-period=20 (repeatable)",
+    )
     options.add_argument("--store", default="", help="sqlite (default), or etcd://host:port[,host:port]")
     options.add_argument(
         "--proxy-mode", choices=("nftables", "iptables", "ipvs", "userspace"), default="nftables", help="of Services"
@@ -73,11 +93,19 @@ def main(argv: list[str]) -> int:
         print(note)
     started = time.monotonic()
     held = lock(cluster.directory)
-    if held is None:
-        print(f"The cluster in {cluster.data_dir} is running already.")
-    else:
-        prepare(cluster)
-        os.close(held)
+    try:
+        if held is None:
+            print(f"The cluster in {cluster.data_dir} is running already.")
+            if cluster.node_range:
+                # A host that was lost comes back: the supervisor waits for its namespace.
+                hosts.ensure(cluster)
+        else:
+            prepare(cluster)
+            os.close(held)
+    except (ValueError, OSError) as error:
+        print(f"peavine up: {error}", file=sys.stderr)
+        return 1
+    if held is not None:
         if args.foreground:
             from peavine.cmd import supervise
 
@@ -104,20 +132,26 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         return existing, False
     notes: list[str] = []
     runtime = _runtime(args, notes)
-    if args.ingress and shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+    if args.ingress and shutil.which("haproxy", path=ADMIN_PATH) is None:
         raise ValueError("--ingress: haproxy is not installed")
-    if args.nodes > 1 and runtime == "containerd" and not args.api_only:
-        raise ValueError("--nodes above 1 needs --runtime simulated: several containerd nodes are NotImplemented")
     networks = machine_networks()
+    nodes = ""
+    if args.nodes > 1 and runtime == "containerd" and not args.api_only:
+        nodes = _node_range(args, networks)
+        networks = [*networks, nodes]
     pods = args.pod_cidr or free_range(POD_RANGES, networks)
     services = args.service_cidr or free_range(SERVICE_RANGES, [*networks, pods])
-    for chosen, wanted, what in ((pods, POD_RANGES[0], "pods"), (services, SERVICE_RANGES[0], "Services")):
-        if chosen != wanted:
+    for chosen, wanted, what in (
+        (pods, POD_RANGES[0], "pods"),
+        (services, SERVICE_RANGES[0], "Services"),
+        (nodes, NODE_RANGES[0], "hosts"),
+    ):
+        if chosen and chosen != wanted:
             notes.append(f"{what.capitalize()} get {chosen}: {wanted} is in use on this machine.")
     cluster = Cluster(
         data_dir=str(directory),
         node_name=(args.node_name or socket.gethostname()).lower(),
-        node_ip=args.node_ip or primary_address(),
+        node_ip=str(ipaddress.ip_network(nodes)[1]) if nodes else args.node_ip or primary_address(),
         runtime=runtime,
         secure_port=args.secure_port,
         pod_range=pods,
@@ -125,7 +159,9 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         store=args.store,
         proxy_mode=args.proxy_mode,
         backend=args.backend,
-        simulated_nodes=args.nodes,
+        nodes=args.nodes,
+        node_range=nodes,
+        extra=_extra(args.extra_config),
         api_only=args.api_only,
         ingress=args.ingress,
         load_balancer_pool=args.load_balancer_pool,
@@ -134,6 +170,33 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     cluster.save()
     return cluster, True
+
+
+def _node_range(args: argparse.Namespace, networks: list[str]) -> str:
+    """Raises ValueError for what cannot be."""
+    if missing := [name for name in ("ip", "nsenter") if shutil.which(name, path=ADMIN_PATH) is None]:
+        raise ValueError(f"--nodes above 1: {', '.join(missing)} not installed")
+    if args.nodes > len(HOST_NUMBERS):
+        raise ValueError(f"--nodes: at most {len(HOST_NUMBERS)} on one machine")
+    if args.node_ip:
+        raise ValueError("--node-ip is for a machine that is the node; with --nodes there is --node-cidr")
+    if not args.node_cidr:
+        return free_range(NODE_RANGES, networks)
+    network = ipaddress.ip_network(args.node_cidr)
+    if network.version != 4 or network.prefixlen > 24:
+        raise ValueError(f"--node-cidr {network}: IPv4 of at least 256 addresses is wanted")
+    return str(network)
+
+
+def _extra(texts: list[str]) -> dict[str, list[str]]:
+    """`COMPONENT.FLAG=VALUE` of the command line, by component. Raises ValueError."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        component, dot, rest = text.partition(".")
+        if not dot or not component or "=" not in rest:
+            raise ValueError(f"--extra-config {text}: COMPONENT.FLAG=VALUE is wanted")
+        found.setdefault(component, []).append(f"--{rest}")
+    return found
 
 
 def _runtime(args: argparse.Namespace, notes: list[str]) -> str:
@@ -153,18 +216,25 @@ def prepare(cluster: Cluster) -> None:
     """Certificates, kubeconfigs and the runtime's configuration: what the processes find when they start."""
     from peavine.cmd.pki import ensure_kubeconfigs, ensure_node, ensure_pki
 
-    pki = ensure_pki(cluster.data_dir, advertise_addresses=[cluster.node_ip], service_ip=cluster.api_service_ip)
+    real = cluster.runtime == "containerd" and not cluster.api_only
+    advertised = dict.fromkeys([cluster.node_ip, primary_address()])
+    pki = ensure_pki(cluster.data_dir, advertise_addresses=advertised, service_ip=cluster.api_service_ip)
     ensure_kubeconfigs(pki, cluster.server)
-    ensure_node(pki, cluster.node_name, [cluster.node_ip, "127.0.0.1"], cluster.server)
-    if cluster.runtime == "containerd" and not cluster.api_only:
-        from peavine.cmd.pki import SERVER, Wanted, ensure_certificate
-        from peavine.kubelet import containerd
+    for host in cluster.hosts:
+        ensure_node(pki, host.node, [host.address, "127.0.0.1"], cluster.server)
+    if not real:
+        return
+    from peavine.cmd.pki import SERVER, Wanted, ensure_certificate
+    from peavine.kubelet import containerd
 
-        name = "metrics-server.kube-system.svc"
-        ensure_certificate(pki, Wanted("metrics-server", "ca", name, usages=(SERVER,), dns_names=(name,)))
+    name = "metrics-server.kube-system.svc"
+    ensure_certificate(pki, Wanted("metrics-server", "ca", name, usages=(SERVER,), dns_names=(name,)))
+    if cluster.node_range:
+        hosts.ensure(cluster)
+    for host in cluster.hosts:
         # One that survived its supervisor: stopped, so that the new supervisor's own finds its socket free.
-        asyncio.run(containerd.stop(cluster.data_dir))
-        containerd.write_config(containerd.Layout(cluster.directory))
+        asyncio.run(containerd.stop(host.directory))
+        containerd.write_config(containerd.Layout(host.directory))
 
 
 def _start_supervisor(cluster: Cluster) -> None:
@@ -185,15 +255,25 @@ async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None
         if cluster.api_only:
             return
         await addons.apply(client, cluster)
-        if cluster.runtime == "containerd":
-            from peavine.cmd.images import ensure_builtin_images
-            from peavine.kubelet import containerd
+        async with Scope() as tasks:
+            for name in cluster.node_names[:NODES_AWAITED_MAX]:
+                tasks.start(_node_ready(client, name), name=name)
+            if cluster.runtime == "containerd":
+                for host in cluster.hosts:
+                    tasks.start(_give_images(host, seconds), name=f"images of {host.node}")
+        ready = time.monotonic() - started
+        print("\n".join(f"Node {name} ready after {ready:.1f} s" for name in cluster.node_names[:NODES_AWAITED_MAX]))
 
-            layout = containerd.Layout(cluster.directory)
-            await containerd.wait_ready(layout, seconds)
-            await ensure_builtin_images(str(layout.socket))
-        await _node_ready(client, cluster.first_node)
-        print(f"Node {cluster.first_node} ready after {time.monotonic() - started:.1f} s")
+
+async def _give_images(host: Host, seconds: float) -> None:
+    from peavine.cmd.images import ensure_builtin_images
+    from peavine.kubelet import containerd
+
+    # gRPC prints a line for each program that is started while it works; those of the import exec at once.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    layout = containerd.Layout(host.directory)
+    await containerd.wait_ready(layout, seconds)
+    await ensure_builtin_images(str(layout.socket))
 
 
 async def _node_ready(client: Client, name: str) -> None:

@@ -27,6 +27,33 @@ def remove(name: str) -> None:
         programs.run(["ip", "netns", "delete", name])
 
 
+def names() -> set[str]:
+    """The named namespaces of this machine. A name whose namespace is not mounted does not count."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):
+        found = {entry.name for entry in os.scandir(NAMED) if os.path.ismount(entry.path)}
+    return found
+
+
+def identity(name: str) -> int:
+    """The inode number of a named namespace, which its processes share; 0 if there is none."""
+    try:
+        return os.stat(f"{NAMED}/{name}").st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def members(identity: int) -> list[int]:
+    """The processes in a network namespace."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.stat(f"{entry.path}/ns/net").st_ino == identity:
+                    found.append(int(entry.name))
+    return found
+
+
 @contextlib.contextmanager
 def inside(name_or_path: str) -> Iterator[None]:
     """The calling thread is in this network namespace for the duration of the block."""

@@ -47,6 +47,8 @@ class Settings:
     node_ip: str = ""
     masquerade: bool = True
     network_policy: bool = True
+    pods: bool = True
+    """False: a machine without pods of its own, which only gets routes to those of the nodes."""
     announce: bool = False
     """Answer on the node network for load balancers' addresses."""
 
@@ -69,7 +71,7 @@ class Agent:
         if informers is not None:
             if settings.announce:
                 self._announcer = Announcer(informers, settings.node_name, clock)
-            if settings.network_policy:
+            if settings.network_policy and settings.pods:
                 self._guard = Guard(informers, settings.node_name, clock)
             self._nodes = informers.informer("v1", "nodes", transform=_slim)
             self._nodes.add_handler(
@@ -94,6 +96,9 @@ class Agent:
 
     def prepare(self) -> bool:
         """Configuration, bridge, forwarding, masquerade. False while the subnet is unknown."""
+        if not self.settings.pods:
+            forwarding.ensure(self.settings.cluster_cidrs)
+            return True
         subnets = self._subnets
         if not subnets:
             return False

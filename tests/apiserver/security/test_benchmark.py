@@ -16,8 +16,9 @@ import pytest
 
 from peavine.apiserver.admission.chain import PLUGINS
 from peavine.apiserver.config import Config
-from peavine.cmd.cluster import Cluster, processes
+from peavine.cmd.cluster import Cluster
 from peavine.cmd.pki import ensure_kubeconfigs, ensure_node, ensure_pki
+from peavine.cmd.processes import processes
 from peavine.kubelet.options import Options
 from tests.apiserver.serving import ServerProcess
 
