@@ -5,12 +5,15 @@ Units are seconds (float) everywhere; wall time is Unix time in UTC.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+# asyncio is imported where it is used: a command line that only needs the time does not pay for it.
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -36,6 +39,8 @@ class RealClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio
+
         await asyncio.sleep(max(0.0, seconds))
 
 
@@ -56,6 +61,8 @@ class SimulatedClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio
+
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -79,6 +86,8 @@ class SimulatedClock:
 
     @staticmethod
     async def _settle() -> None:
+        import asyncio
+
         # A wake-up passes through a few callbacks (future, task, waiter) before its effects show.
         for _ in range(10):
             await asyncio.sleep(0)
@@ -89,6 +98,8 @@ REAL = RealClock()
 
 async def wait_until(event: Awaitable[T], seconds: float, clock: Clock = REAL) -> T | None:
     """The result of `event`, or None once `seconds` have passed (the event is then cancelled)."""
+    import asyncio
+
     waiting = asyncio.ensure_future(event)
     timer = asyncio.ensure_future(clock.sleep(seconds))
     try:

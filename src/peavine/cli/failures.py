@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-from peavine.machinery.errors import ApiError
+    from peavine.machinery.errors import ApiError
 
 
 class CliError(Exception):
@@ -48,9 +49,9 @@ def shown_api_error(error: ApiError, *, doing: str = "") -> str:
     return f"Error from server{reason}: {message}"
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x9b]")
+_CONTROL = {code: "^" + chr((code & 0x1F) + 64) for code in (*range(32), 0x7F, 0x9B) if chr(code) not in "\t\n"}
 
 
 def printable(text: str) -> str:
     """Text of the cluster made safe for a terminal: control characters, escapes among them, are shown as `^X`."""
-    return _CONTROL.sub(lambda match: "^" + chr((ord(match[0]) & 0x1F) + 64), text)
+    return text if text.isprintable() else text.translate(_CONTROL)

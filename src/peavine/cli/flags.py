@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
 from peavine.cli.failures import CliError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-@dataclass(frozen=True)
+
 class Flag:
     """One flag. `kind` is string, bool, int, strings (repeated and comma-separated), array (repeated) or duration.
 
     `bare` is the value of the flag given without one, for flags that may be (`--dry-run`, `--cascade`).
     """
 
-    name: str
-    short: str = ""
-    kind: str = "string"
-    default: Any = None
-    help: str = ""
-    bare: str | None = None
+    __slots__ = ("bare", "default", "help", "kind", "name", "short")
+
+    def __init__(
+        self,
+        name: str,
+        short: str = "",
+        kind: str = "string",
+        default: Any = None,
+        help: str = "",
+        bare: str | None = None,
+    ) -> None:
+        self.name, self.short, self.kind, self.default, self.help, self.bare = name, short, kind, default, help, bare
 
     @property
     def initial(self) -> Any:
@@ -31,14 +37,14 @@ class Flag:
         return {"bool": False, "int": 0, "strings": (), "array": (), "duration": 0.0}.get(self.kind, "")
 
 
-@dataclass
 class Parsed:
     """Values by flag name, the names that were given, the arguments, and those after `--`."""
 
-    values: dict[str, Any]
-    given: set[str] = field(default_factory=set)
-    arguments: list[str] = field(default_factory=list)
-    after_dashes: list[str] | None = None
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.given: set[str] = set()
+        self.arguments: list[str] = []
+        self.after_dashes: list[str] | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -126,14 +132,14 @@ def _set(parsed: Parsed, flag: Flag, text: str) -> None:
             raise bad(f'strconv.ParseBool: parsing "{text}": invalid syntax')
         value = text.lower() in ("1", "t", "true")
     elif flag.kind == "int":
-        if not re.fullmatch(r"[-+]?\d+", text):
+        if not (text[1:] if text[:1] in "+-" else text).isdecimal():
             raise bad(f'strconv.ParseInt: parsing "{text}": invalid syntax')
         value = int(text)
     elif flag.kind == "duration":
         from peavine.machinery.duration import parse_duration
 
         try:
-            value = parse_duration(text + "s" if re.fullmatch(r"-?\d+", text) else text)
+            value = parse_duration(text + "s" if text.removeprefix("-").isdecimal() else text)
         except ValueError as error:
             raise bad(str(error)) from None
     elif flag.kind in ("strings", "array"):

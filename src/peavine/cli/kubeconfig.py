@@ -5,25 +5,28 @@ Follows "Organizing Cluster Access Using kubeconfig Files" and "client-go creden
 
 from __future__ import annotations
 
-import base64
 import os
-from pathlib import Path
-from typing import Any
 
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
+from peavine.client.bodies import loads
 from peavine.client.config import ClientConfig, ConfigError, in_cluster
+from peavine.client.proxies import proxy_from_environment
 
-Object = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
 _FILES = {"cluster": ("certificate-authority",), "user": ("client-certificate", "client-key", "tokenFile")}
 
 
-def paths(flags: Parsed) -> list[Path]:
+def paths(flags: Parsed) -> list[str]:
     """The files in force, first the one that is written to."""
     if flags.get("kubeconfig"):
-        return [Path(flags["kubeconfig"])]
-    named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return named or [Path.home() / ".kube" / "config"]
+        return [flags["kubeconfig"]]
+    named = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return named or [os.path.expanduser("~/.kube/config")]
 
 
 def load(flags: Parsed) -> Object:
@@ -37,49 +40,67 @@ def load(flags: Parsed) -> Object:
         "preferences": {},
     }
     for path in dict.fromkeys(paths(flags)):
-        if not path.exists():
+        if not os.path.exists(path):
             if flags.get("kubeconfig"):
                 raise CliError(f"stat {path}: no such file or directory")
             continue
         document = read(path)
+        folder = os.path.dirname(os.path.abspath(path))
         for section, part in (("clusters", "cluster"), ("contexts", "context"), ("users", "user")):
             known = {entry.get("name") for entry in merged[section]}
             for entry in document.get(section) or ():
                 if entry.get("name") not in known:
-                    merged[section].append({**entry, part: _absolute(entry.get(part) or {}, part, path.parent)})
+                    merged[section].append({**entry, part: _absolute(entry.get(part) or {}, part, folder)})
         for key in ("current-context", "preferences", "extensions"):
             if document.get(key) and not merged.get(key):
                 merged[key] = document[key]
     return merged
 
 
-def read(path: Path) -> Object:
-    from peavine.machinery.codecs import json, yaml
+def read(path: str) -> Object:
+    """One file. Raises CliError for one that cannot be parsed."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if data.lstrip()[:1] == b"{":
+        try:
+            document = loads(data)
+        except ValueError as error:
+            raise CliError(f'error loading config file "{path}": {error}') from None
+    else:
+        from peavine.cli.plainyaml import NotPlain, parse
 
-    data = path.read_bytes()
-    try:
-        document = json.decode(data) if data.lstrip()[:1] == b"{" else yaml.decode(data)
-    except (json.JsonError, yaml.YamlError) as error:
-        raise CliError(f'error loading config file "{path}": {error}') from None
+        try:
+            document = parse(data.decode())
+        except (NotPlain, UnicodeDecodeError):
+            document = _read_yaml(path, data)
     return document if isinstance(document, dict) else {}
 
 
-def write(path: Path, document: Object) -> None:
+def _read_yaml(path: str, data: bytes) -> Any:
     from peavine.machinery.codecs import yaml
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
+    try:
+        return yaml.decode(data)
+    except yaml.YamlError as error:
+        raise CliError(f'error loading config file "{path}": {error}') from None
+
+
+def write(path: str, document: Object) -> None:
+    from peavine.cli.output.documents import to_yaml
+
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    temporary = path + ".new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(yaml.encode(document))
+    with os.fdopen(descriptor, "w") as file:
+        file.write(to_yaml(document))
     os.replace(temporary, path)
 
 
-def _absolute(part: Object, kind: str, folder: Path) -> Object:
+def _absolute(part: Object, kind: str, folder: str) -> Object:
     found = dict(part)
     for key in _FILES.get(kind, ()):
         if found.get(key) and not os.path.isabs(found[key]):
-            found[key] = str(folder / found[key])
+            found[key] = os.path.join(folder, found[key])
     return found
 
 
@@ -126,6 +147,7 @@ def _config(cluster: Object, user: Object, context: Object, flags: Parsed) -> Cl
     server = flags.get("server") or cluster.get("server") or "http://localhost:8080"
     if "://" not in server:
         server = "https://" + server
+    _check(cluster, user, flags)
     try:
         config = ClientConfig(
             server=server.rstrip("/"),
@@ -142,6 +164,10 @@ def _config(cluster: Object, user: Object, context: Object, flags: Parsed) -> Cl
             password=flags.get("password") or user.get("password", ""),
             impersonate=flags.get("as") or user.get("as", ""),
             impersonate_groups=list(flags.get("as-group") or user.get("as-groups") or ()),
+            impersonate_uid=flags.get("as-uid") or user.get("as-uid", ""),
+            impersonate_extra=_extra(flags) or user.get("as-user-extra") or {},
+            proxy=cluster.get("proxy-url") or proxy_from_environment(server),
+            timeout_seconds=_timeout(flags),
             namespace=context.get("namespace") or "default",
             user_agent="kubectl/v1.37.0 (peavine)",
         )
@@ -152,38 +178,62 @@ def _config(cluster: Object, user: Object, context: Object, flags: Parsed) -> Cl
     return config
 
 
+def _check(cluster: Object, user: Object, flags: Parsed) -> None:
+    """Refuse what contradicts itself, in client-go's words."""
+    if (flags.get("insecure-skip-tls-verify") or cluster.get("insecure-skip-tls-verify")) and (
+        flags.get("certificate-authority")
+        or cluster.get("certificate-authority")
+        or cluster.get("certificate-authority-data")
+    ):
+        raise CliError("specifying a root certificates file with the insecure flag is not allowed")
+    if user.get("token") and user.get("username") and not (flags.get("token") or flags.get("username")):
+        raise CliError(
+            "more than one authentication method found for user; found [token basicAuth], only one is allowed"
+        )
+    named = flags.get("as") or user.get("as")
+    if not named and (flags.get("as-group") or flags.get("as-uid") or flags.get("as-user-extra")):
+        raise CliError("requesting uid, groups or user-extra without impersonating a user")
+
+
+def _extra(flags: Parsed) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for pair in flags.get("as-user-extra") or ():
+        key, _, value = pair.partition("=")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _timeout(flags: Parsed) -> float:
+    text = flags.get("request-timeout") or "0"
+    if text == "0":
+        return 0.0
+    from peavine.machinery.duration import parse_duration
+
+    try:
+        return parse_duration(text + "s" if text.isdecimal() else text)
+    except ValueError:
+        raise CliError(
+            "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a "
+            "corresponding time unit (e.g. 1s | 2m | 3h)"
+        ) from None
+
+
 def _pem(part: Object, key: str) -> str:
     if part.get(key + "-data"):
-        return base64.b64decode(part[key + "-data"]).decode()
-    return Path(part[key]).read_text() if part.get(key) else ""
+        import base64
+
+        try:
+            return base64.b64decode(part[key + "-data"]).decode()
+        except ValueError:
+            raise CliError(f"illegal base64 data in {key}-data") from None
+    if not part.get(key):
+        return ""
+    with open(part[key]) as file:
+        return file.read()
 
 
 def _run_plugin(plugin: Object, cluster: Object, config: ClientConfig) -> None:
-    """Ask a credential plugin for a token or certificate."""
-    import subprocess
+    from peavine.cli.credentials import ask_plugin
 
-    import orjson
-
-    spec: Object = {"interactive": False}
-    if plugin.get("provideClusterInfo"):
-        spec["cluster"] = {key: value for key, value in cluster.items() if key != "extensions"}
-    api_version = plugin.get("apiVersion", "client.authentication.k8s.io/v1")
-    info = orjson.dumps({"apiVersion": api_version, "kind": "ExecCredential", "spec": spec}).decode()
-    environment = {**os.environ, "KUBERNETES_EXEC_INFO": info}
-    environment.update({pair["name"]: pair["value"] for pair in plugin.get("env") or ()})
-    command = [plugin.get("command", ""), *(plugin.get("args") or ())]
-    try:
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=60, check=False)
-    except FileNotFoundError:
-        hint = f"\n\n{plugin['installHint']}" if plugin.get("installHint") else ""
-        raise CliError(f"getting credentials: exec: executable {command[0]} not found{hint}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CliError(f"getting credentials: exec: {error}") from None
-    if done.returncode:
-        raise CliError(f"getting credentials: exec: executable {command[0]} failed with exit code {done.returncode}")
-    try:
-        status = orjson.loads(done.stdout).get("status") or {}
-    except (orjson.JSONDecodeError, AttributeError):
-        raise CliError("getting credentials: decoding stdout: not an ExecCredential") from None
-    config.token = status.get("token", "")
-    config.certificate, config.key = status.get("clientCertificateData", ""), status.get("clientKeyData", "")
+    found = ask_plugin(plugin, cluster)
+    config.token, config.certificate, config.key = found.token, found.certificate, found.key

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
-from types import ModuleType
 
 from peavine.cli.failures import CliError, shown_api_error
 from peavine.cli.flags import GLOBAL, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from peavine.cli.session import Session
 
 # Command -> module below peavine.cli.commands. Imported only when named.
 COMMANDS = {
@@ -71,7 +75,7 @@ def _command_at(words: list[str]) -> tuple[int | None, list[str]]:
 
 def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     from peavine.cli.session import Session
-    from peavine.client.transport import Unreachable
+    from peavine.client.response import Unreachable
     from peavine.machinery.errors import ApiError
 
     find = getattr(module, "subcommand", None)
@@ -86,8 +90,16 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     if flags["help"]:
         print(help_text(module, command), end="")
         return 0
-    session = Session(flags)
+    session = Session(flags, blocking=not getattr(module, "CONCURRENT", False))
     try:
+        if session.blocking:
+            from peavine.client.blocking import drive
+
+            return drive(_awaited(module, session))
+        import asyncio
+        import gc
+
+        gc.enable()  # this one may last
         return asyncio.run(_awaited(module, session))
     except ApiError as error:
         print(shown_api_error(error), file=sys.stderr)
@@ -99,7 +111,7 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
         return 1
 
 
-async def _awaited(module: ModuleType, session) -> int:  # type: ignore[no-untyped-def]
+async def _awaited(module: ModuleType, session: Session) -> int:
     try:
         result: int | None = await module.run(session, session.flags)
         return result or 0

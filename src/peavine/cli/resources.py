@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
 from peavine.cli.session import Mapping, Session
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
 Object = dict[str, Any]
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
-@dataclass
 class Target:
     """One object, known by name, perhaps with its content (from a file or the server)."""
 
-    mapping: Mapping
-    namespace: str | None
-    name: str
-    object: Object | None = None
-    source: str = ""
+    def __init__(
+        self, mapping: Mapping, namespace: str | None, name: str, object: Object | None = None, source: str = ""
+    ) -> None:
+        self.mapping, self.namespace, self.name, self.object, self.source = mapping, namespace, name, object, source
 
     @property
     def path(self) -> str:
@@ -36,12 +34,11 @@ class Target:
         return f"{self.mapping.named}/{self.name}"
 
 
-@dataclass
 class Query:
     """All objects of one resource, or those that selectors choose; or some by name."""
 
-    mapping: Mapping
-    names: list[str]
+    def __init__(self, mapping: Mapping, names: list[str]) -> None:
+        self.mapping, self.names = mapping, names
 
 
 # --- files
@@ -70,6 +67,8 @@ def _files(name: str, recursive: bool) -> Iterator[tuple[bytes, str]]:
         with urlopen(name, timeout=30) as answer:
             yield answer.read(), name
         return
+    from pathlib import Path
+
     path = Path(name)
     if path.is_dir():
         found = sorted(path.rglob("*") if recursive else path.iterdir())

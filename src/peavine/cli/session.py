@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peavine.cli import kubeconfig
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
-from peavine.client.config import ClientConfig
+from peavine.client.bodies import dumps, loads
 from peavine.client.rest import Client
 from peavine.machinery.names import GVR
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from peavine.client.config import ClientConfig
 
 _DISCOVERY_SECONDS_MAX = 6 * 3600
 Object = dict[str, Any]
@@ -49,12 +52,12 @@ class Mapping(NamedTuple):
 
 
 class Session:
-    """One run of the program."""
+    """One run of the program. `blocking` sessions need no event loop (see `client.blocking`)."""
 
-    def __init__(self, flags: Parsed, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        self.flags = flags
-        self.out: TextIO = out or sys.stdout
-        self.err: TextIO = err or sys.stderr
+    def __init__(self, flags: Parsed, *, blocking: bool = False) -> None:
+        self.flags, self.blocking = flags, blocking
+        self.out: TextIO = sys.stdout
+        self.err: TextIO = sys.stderr
         self._config: ClientConfig | None = None
         self._client: Client | None = None
         self._mappings: list[Mapping] | None = None
@@ -69,8 +72,15 @@ class Session:
     @property
     def client(self) -> Client:
         if self._client is None:
-            self._client = Client(self.config)
+            self._client = self.client_for(self.config)
         return self._client
+
+    def client_for(self, config: ClientConfig) -> Client:
+        if not self.blocking:
+            return Client(config)
+        from peavine.client.blocking import BlockingClock, BlockingTransport
+
+        return Client(config, transport=BlockingTransport, clock=BlockingClock())
 
     @property
     def namespace(self) -> str:
@@ -94,28 +104,25 @@ class Session:
             self._mappings = (None if refresh else self._cached()) or await self._discover()
         return self._mappings
 
-    def _cache_file(self) -> Path:
-        base = self.flags.get("cache-dir") or os.environ.get("KUBECACHEDIR") or str(Path.home() / ".kube" / "cache")
-        identity = f"{self.config.server}\n{self.config.ca}"  # another cluster at the same address is another cluster
-        return Path(base) / "peavine" / f"discovery-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+    def _cache_file(self) -> str:
+        from zlib import crc32
+
+        base = self.flags.get("cache-dir") or os.environ.get("KUBECACHEDIR") or os.path.expanduser("~/.kube/cache")
+        # Another cluster at the same address is another cluster.
+        server = "".join(c if c.isalnum() or c in ".-" else "_" for c in self.config.server.partition("://")[2])
+        return f"{base}/peavine/discovery-{server}-{crc32(self.config.ca.encode()):08x}.json"
 
     def _cached(self) -> list[Mapping] | None:
-        import orjson
-
         try:
-            path = self._cache_file()
-            if time.time() - path.stat().st_mtime > _DISCOVERY_SECONDS_MAX:
-                return None
-            return [
-                Mapping._make(tuple(x) if isinstance(x, list) else x for x in row)
-                for row in orjson.loads(path.read_bytes())
-            ]
-        except (OSError, ValueError, TypeError, RuntimeError):
+            with open(self._cache_file(), "rb") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > _DISCOVERY_SECONDS_MAX:
+                    return None
+                rows = loads(file.read())
+            return [Mapping._make([tuple(x) if isinstance(x, list) else x for x in row]) for row in rows]
+        except (OSError, ValueError, TypeError):
             return None  # no cache, or not one of ours: ask the server
 
     async def _discover(self) -> list[Mapping]:
-        import orjson
-
         from peavine.client.discovery import served_resources
 
         found = [
@@ -125,16 +132,20 @@ class Session:
             )
             for r in await served_resources(self.client, preferred_only=False)
         ]  # fmt: skip
-        self._fresh = True
-        try:
-            path = self._cache_file()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            temporary.write_bytes(orjson.dumps([tuple(mapping) for mapping in found]))
-            temporary.replace(path)
-        except (OSError, RuntimeError):
-            self._fresh = True  # without a cache every run asks the server
+        self._fresh = True  # whether it can be kept or not: this run need not ask again
+        self._keep(found)
         return found
+
+    def _keep(self, found: list[Mapping]) -> None:
+        path = self._cache_file()
+        temporary = f"{path}.{os.getpid()}"
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(dumps([tuple(mapping) for mapping in found]))
+            os.replace(temporary, path)
+        except OSError:
+            return  # without a cache every run asks the server
 
     async def mapping(self, name: str) -> Mapping:
         """The resource that a user means by `po`, `pods`, `Pod`, `deployments.apps`, `deployments.v1.apps`."""

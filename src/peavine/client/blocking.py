@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 
-from peavine.client.proxies import open_tunnel, use_of_proxy
+from peavine.client.proxies import open_tunnel, request_through
 from peavine.client.response import Response, Unreachable
 
 TYPE_CHECKING = False
@@ -152,17 +152,17 @@ class BlockingTransport:
         self._context = context if scheme == "https" else None
         self._host, self._port = split_authority(self.authority, 443 if scheme == "https" else 80)
         self._server_name = server_name or self._host
-        self._proxy, self._timeout = proxy, timeout_seconds
+        self._proxy, self.timeout_seconds = proxy, timeout_seconds
         self._idle: _Connection | None = None
-        self.headers: dict[str, str] = {}
-        if use_of_proxy(proxy, scheme) == "absolute":  # a proxy for plain HTTP wants whole URLs
-            self.prefix = f"http://{self.authority}{self.prefix}"
+        self.headers, whole = request_through(proxy, scheme, self.authority)
+        self.prefix = whole + self.prefix
 
     async def exchange(self, request: bytes, *, idempotent: bool) -> Response:
         """Send a whole request. Raises Unreachable."""
         connection, self._idle = self._idle, None
         if connection is not None:
             try:
+                connection.sock.settimeout(self.timeout_seconds or None)
                 connection.head(request)
                 return Response(connection, self)
             except Unreachable:
@@ -171,6 +171,7 @@ class BlockingTransport:
                     raise
         connection = self._connect()
         try:
+            connection.sock.settimeout(self.timeout_seconds or None)
             connection.head(request)
         except BaseException:
             connection.close()
@@ -178,17 +179,16 @@ class BlockingTransport:
         return Response(connection, self)
 
     def _connect(self) -> _Connection:
-        seconds = min(self._timeout or CONNECT_SECONDS_MAX, CONNECT_SECONDS_MAX)
+        seconds = min(self.timeout_seconds or CONNECT_SECONDS_MAX, CONNECT_SECONDS_MAX)
         try:
             sock = (
                 open_tunnel(self._proxy, self._host, self._port, seconds, plain=self._context is None)
                 if self._proxy
-                else socket.create_connection((self._host, self._port), seconds)
+                else socket.create_connection((_plain(self._host), self._port), seconds)
             )
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) if sock.family != socket.AF_UNIX else None
             if self._context is not None:
-                sock = self._context().wrap_socket(sock, server_hostname=self._server_name)
-            sock.settimeout(self._timeout or None)
+                sock = self._context().wrap_socket(sock, server_hostname=_plain(self._server_name))
         except OSError as error:
             if hasattr(error, "verify_message"):
                 raise Unreachable(f"certificate of {self.authority} is not trusted: {error.verify_message}") from error
@@ -205,6 +205,11 @@ class BlockingTransport:
         if self._idle is not None:
             self._idle.close()
             self._idle = None
+
+
+def _plain(host: str) -> str:
+    """The name as bytes where it is ASCII: as text it would be put through the IDNA codec, whose import takes long."""
+    return host.encode() if host.isascii() else host  # type: ignore[return-value]
 
 
 def split_authority(authority: str, port: int) -> tuple[str, int]:

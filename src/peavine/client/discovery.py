@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import orjson
-
+from peavine.client.bodies import loads
 from peavine.client.rest import Client
 from peavine.machinery.names import GVR
 
@@ -38,7 +37,7 @@ async def served_resources(client: Client, *, preferred_only: bool = True) -> li
     seen: set[tuple[str, str]] = set()
     for root in ("/api", "/apis"):
         answer = await client.raw("GET", root, headers={"Accept": _ACCEPT})
-        for group in orjson.loads(await answer.read()).get("items") or ():
+        for group in loads(await answer.read()).get("items") or ():
             name = group["metadata"].get("name", "")
             for version in group.get("versions") or ():
                 if version.get("freshness") == "Stale" and not version.get("resources"):

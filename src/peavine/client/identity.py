@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import ssl
 
 from peavine.base.clock import REAL, Clock
@@ -27,7 +26,7 @@ class ServiceAccountClient(Client):
     def __init__(
         self, parent: Client, namespace: str, name: str, context: ssl.SSLContext | None, *, clock: Clock = REAL
     ) -> None:
-        config = dataclasses.replace(parent.config, certificate="", key="", token="", token_file="")
+        config = parent.config.replaced(certificate="", key="", token="", token_file="", origin=None)
         super().__init__(config, user_agent=f"{parent.agent}/system:serviceaccount:{namespace}:{name}", context=context)
         self.clock = clock
         self._parent, self._namespace, self._name = parent, namespace, name
@@ -72,4 +71,4 @@ def anonymous_context(client: Client) -> ssl.SSLContext | None:
     """A TLS context that trusts what `client` trusts and shows no certificate."""
     if not client.config.server.startswith("https"):
         return None
-    return dataclasses.replace(client.config, certificate="", key="").ssl_context()
+    return client.config.replaced(certificate="", key="").ssl_context()

@@ -65,14 +65,23 @@ def _wanted(host: str, port: int) -> bool:
     return True
 
 
-def use_of_proxy(proxy: str, scheme: str) -> str:
-    """`tunnel`, `absolute` (requests with whole URLs), or nothing."""
-    if not proxy:
-        return ""
-    return "absolute" if scheme == "http" and proxy.startswith("http") else "tunnel"
+def request_through(proxy: str, scheme: str, authority: str) -> tuple[dict[str, str], str]:
+    """What a request through the proxy needs: headers, and what goes before its path.
+
+    Only an HTTP proxy for plain HTTP needs something: it forwards requests with whole URLs. All else is a tunnel.
+    """
+    if scheme != "http" or not proxy.startswith("http"):
+        return {}, ""
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(proxy)
+    named = (
+        {"Proxy-Authorization": basic(unquote(parts.username), unquote(parts.password or ""))} if parts.username else {}
+    )
+    return named, f"http://{authority}"
 
 
-def open_tunnel(proxy: str, host: str, port: int, seconds: float, *, plain: bool = False) -> socket.socket:
+def open_tunnel(proxy: str, host: str, port: int, seconds: float, plain: bool = False) -> socket.socket:
     """A socket that speaks to `host:port` through the proxy. Raises OSError.
 
     With `plain` and an HTTP proxy it speaks to the proxy itself, which takes requests with whole URLs.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         def release(self, connection: Any) -> None: ...
 
 
+TIMED_OUT = "net/http: request canceled (Client.Timeout exceeded while awaiting headers)"
+
+
 class Unreachable(ConnectionError):
     """The server did not answer: refused, reset, or closed before the answer was whole."""
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
-import ssl
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import orjson
-
 from peavine.base.clock import REAL, Clock
-from peavine.client.config import ClientConfig, load_kubeconfig
-from peavine.client.transport import Response, Transport, Unreachable, Upgraded
+from peavine.client.bodies import dumps, loads
+from peavine.client.config import ClientConfig, ConfigError, load_kubeconfig
+from peavine.client.response import Response, Unreachable
 from peavine.machinery.errors import ApiError
 from peavine.machinery.names import GVR, split_group_version
+
+if TYPE_CHECKING:
+    import ssl
+
+    from peavine.client.transport import Upgraded
 
 PATCH_TYPES = {
     "json": "application/json-patch+json",
@@ -26,13 +27,17 @@ PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
 }
 TOKEN_REREAD_SECONDS = 60.0
+FOLLOW_SECONDS = 10.0
 RETRIES_MAX = 5
 
 Object = dict[str, Any]
 
 
 class Client:
-    """A connection pool to one API server, as one user. Not bound to a loop until its first request."""
+    """A connection pool to one API server, as one user. Not bound to a loop until its first request.
+
+    `transport` is the class that carries the requests: `client.transport.Transport` unless named.
+    """
 
     def __init__(
         self,
@@ -41,33 +46,51 @@ class Client:
         user_agent: str = "",
         clock: Clock = REAL,
         context: ssl.SSLContext | None = None,
+        transport: Any = None,
     ) -> None:
         self.config = config
         self.clock = clock
         self._context = context
         secure = config.server.startswith("https")
-        self._transport = Transport(config.server, self._tls if secure else None, config.tls_server_name)
-        self._file: tuple[Path, str, float] | None = None
+        if transport is None:
+            from peavine.client.transport import Transport as transport
+        self._transport = transport(
+            config.server,
+            self._tls if secure else None,
+            config.tls_server_name,
+            proxy=config.proxy,
+            timeout_seconds=config.timeout_seconds,
+        )
+        self._stamp = config.origin.stamp() if config.origin else ()
+        self._looked = clock.monotonic()
         self.agent = user_agent or config.user_agent
         self.token, self._token_read = config.token, float("-inf")
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str], *, context: str = "", user_agent: str = "") -> Client:
-        """A client that follows the file: a certificate renewed there is used for the next connection."""
-        client = cls(load_kubeconfig(path, context), user_agent=user_agent)
-        client._file = (Path(path), context, Path(path).stat().st_mtime)
-        return client
+        """A client of the file's user, following the file."""
+        return cls(load_kubeconfig(path, context), user_agent=user_agent)
 
     def _tls(self) -> ssl.SSLContext:
-        if self._file is not None:
-            path, context, read = self._file
-            changed = path.stat().st_mtime if path.exists() else read
-            if changed != read:
-                self.config, self._context = load_kubeconfig(path, context), None
-                self._file = (path, context, changed)
+        self._follow()
         if self._context is None:
             self._context = self.config.ssl_context()
         return self._context
+
+    def _follow(self) -> None:
+        """Take what has changed in the kubeconfig or its files; kept connections show the old identity, and go."""
+        self._looked = self.clock.monotonic()
+        origin = self.config.origin
+        if origin is None or (stamp := origin.stamp()) == self._stamp:
+            return
+        try:
+            config = load_kubeconfig(origin.path, origin.context)
+            context = config.ssl_context() if config.server.startswith("https") else None
+        except (ConfigError, OSError, ValueError):
+            return  # half of a change; the rest will come
+        self.config, self._context, self._stamp = config, context, stamp
+        self.token = config.token or self.token
+        self._transport.renew()
 
     def resource(self, api_version: str, plural: str) -> Resource:
         """The endpoints of one resource: `client.resource("apps/v1", "deployments")`."""
@@ -110,9 +133,13 @@ class Client:
 
     async def json(self, method: str, path: str, body: Any = None, **more: Any) -> Object:
         """`raw` with JSON in and out."""
-        data = b"" if body is None else orjson.dumps(body)
+        data = b"" if body is None else dumps(body)
         answer = await self.raw(method, path, body=data, **more)
-        return orjson.loads(await answer.read())
+        return loads(await answer.read())
+
+    def unlimited(self) -> None:
+        """Requests from here on may last: watches and followed logs."""
+        self._transport.timeout_seconds = 0.0
 
     def close(self) -> None:
         self._transport.close()
@@ -125,6 +152,8 @@ class Client:
         body: bytes,
         headers: Mapping[str, str] | None,
     ) -> bytes:
+        if self.clock.monotonic() - self._looked > FOLLOW_SECONDS:
+            self._follow()
         target = self._transport.prefix + quote(path, safe="/:@!$&'()*+,;=~%")
         if query:
             target += "?" + urlencode(query, doseq=True)
@@ -132,6 +161,7 @@ class Client:
             "Host": self._transport.authority,
             "User-Agent": self.agent,
             "Accept": "application/json",
+            **self._transport.headers,
             **self._credentials(),
         }
         if body or method in ("POST", "PUT", "PATCH"):
@@ -144,7 +174,8 @@ class Client:
     def _credentials(self) -> dict[str, str]:
         headers = {}
         if self.config.token_file and self.clock.monotonic() - self._token_read > TOKEN_REREAD_SECONDS:
-            self.token = Path(self.config.token_file).read_text().strip()
+            with open(self.config.token_file) as file:
+                self.token = file.read().strip()
             self._token_read = self.clock.monotonic()
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -153,10 +184,14 @@ class Client:
             headers["Authorization"] = f"Basic {basic}"
         if self.config.impersonate:
             headers["Impersonate-User"] = self.config.impersonate
-            # One header line a group: urllib-like dicts cannot repeat a name, so the lines are joined here.
-            groups = self.config.impersonate_groups
-            if groups:
-                headers["Impersonate-Group"] = "\r\nImpersonate-Group: ".join(groups)
+        if self.config.impersonate_uid:
+            headers["Impersonate-Uid"] = self.config.impersonate_uid
+        # One header line a value: dicts cannot repeat a name, so the lines are joined here.
+        if groups := self.config.impersonate_groups:
+            headers["Impersonate-Group"] = "\r\nImpersonate-Group: ".join(groups)
+        for key, values in self.config.impersonate_extra.items():
+            name = "Impersonate-Extra-" + quote(key, safe="!#$&'*+.^_`|~-")
+            headers[name] = f"\r\n{name}: ".join(values)
         return headers
 
 
@@ -286,7 +321,7 @@ class Resource:
             async for piece in answer.chunks():
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
-                    event = orjson.loads(line)
+                    event = loads(line)
                     if event["type"] == "ERROR":
                         raise ApiError.from_status(event["object"])
                     yield event["type"], event["object"]
@@ -296,8 +331,8 @@ class Resource:
 
 def _error(answer: Response, body: bytes) -> ApiError:
     try:
-        status = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        status = loads(body)
+    except ValueError:
         status = None
     if isinstance(status, dict) and status.get("kind") == "Status":
         error = ApiError.from_status(status, answer.status)
@@ -309,6 +344,8 @@ def _error(answer: Response, body: bytes) -> ApiError:
 
 async def wait_ready(client: Client, seconds: float = 30.0) -> None:
     """Return once `/readyz` answers. Raises TimeoutError."""
+    import asyncio
+
     async with asyncio.timeout(seconds):
         while True:
             try:

@@ -9,45 +9,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
+
+from peavine.client.proxies import open_tunnel, request_through
+from peavine.client.response import TIMED_OUT, Response, Unreachable
 
 BUFFERED_BYTES_MAX = 1 << 20
 # A handshake costs more than all else in a request: what a burst has opened is kept for the next.
 IDLE_CONNECTIONS_MAX = 100
 CONNECT_SECONDS_MAX = 10.0
 
-
-class Unreachable(ConnectionError):
-    """The server did not answer: refused, reset, or closed before the answer was whole."""
-
-
-class Response:
-    """Status and headers of an answer; the body is read once, whole or in pieces."""
-
-    def __init__(self, connection: _Connection, pool: Transport) -> None:
-        self._connection, self._pool, self._closed = connection, pool, False
-        self.status = connection.parser.get_status_code()
-        self.headers = connection.headers
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises Unreachable if the connection ends before the body does."""
-        try:
-            while (piece := await self._connection.piece()) is not None:
-                yield piece
-        finally:
-            self.close()
-
-    async def read(self) -> bytes:
-        return b"".join([piece async for piece in self.chunks()])
-
-    def close(self) -> None:
-        """Give the connection back, or close it if the body was not read to its end. Twice is as good as once."""
-        if not self._closed:
-            self._closed = True
-            self._pool.release(self._connection)
+__all__ = ["Response", "Transport", "Unreachable", "Upgraded"]
 
 
 class _Connection(asyncio.Protocol):
@@ -56,7 +32,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.ended: BaseException | None = None
-        self.used = 0
+        self.used = self.identity = 0
         self._waiter: asyncio.Future[None] | None = None
         self._reset()
 
@@ -67,6 +43,10 @@ class _Connection(asyncio.Protocol):
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
+
+    @property
+    def status(self) -> int:
+        return self.parser.get_status_code()
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,7 +78,9 @@ class _Connection(asyncio.Protocol):
 
     # httptools
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        # Several Warning lines are several warnings.
+        self.headers[key] = f"{self.headers[key]}, {text}" if key == "warning" and key in self.headers else text
 
     def on_headers_complete(self) -> None:
         self.head_done = True
@@ -200,7 +182,15 @@ class Upgraded:
 class Transport:
     """Connections to the server of one base URL (`https://host:port[/prefix]`, `http://…`)."""
 
-    def __init__(self, base: str, context: Callable[[], ssl.SSLContext] | None, server_name: str = "") -> None:
+    def __init__(
+        self,
+        base: str,
+        context: Callable[[], ssl.SSLContext] | None,
+        server_name: str = "",
+        *,
+        proxy: str = "",
+        timeout_seconds: float = 0.0,
+    ) -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"unusable server URL {base!r}")
@@ -210,6 +200,10 @@ class Transport:
         self._context = context if parts.scheme == "https" else None
         self._server_name = server_name or None
         self._idle: list[_Connection] = []
+        self._identity = 0
+        self._proxy, self.timeout_seconds = proxy, timeout_seconds
+        self.headers, whole = request_through(proxy, parts.scheme, self.authority)
+        self.prefix = whole + self.prefix
 
     async def exchange(self, request: bytes, *, idempotent: bool) -> Response:
         """Send a whole request. Raises Unreachable.
@@ -230,7 +224,11 @@ class Transport:
                     raise
         connection = await self._connect()
         try:
-            await connection.head(request)
+            async with asyncio.timeout(self.timeout_seconds or None):
+                await connection.head(request)
+        except TimeoutError:
+            connection.close()
+            raise Unreachable(TIMED_OUT) from None
         except BaseException:
             connection.close()
             raise
@@ -250,10 +248,16 @@ class Transport:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                tunnel = None
+                if self._proxy:
+                    tunnel = await loop.run_in_executor(
+                        None, open_tunnel, self._proxy, self._host, self._port, CONNECT_SECONDS_MAX, not self._context
+                    )
+                    tunnel.setblocking(False)
+                where: dict[str, Any] = {"sock": tunnel} if tunnel else {"host": self._host, "port": self._port}
                 _, connection = await loop.create_connection(
                     _Connection,
-                    self._host,
-                    self._port,
+                    **where,
                     # Asked for each connection: certificates are renewed while we run.
                     ssl=self._context() if self._context else None,
                     server_hostname=(self._server_name or self._host) if self._context else None,
@@ -262,10 +266,16 @@ class Transport:
             raise Unreachable(f"certificate of {self.authority} is not trusted: {error.verify_message}") from error
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"{self.authority}: {error or 'no answer'}") from error
+        connection.identity = self._identity
         return connection
 
+    def renew(self) -> None:
+        """Who we are has changed: no connection from before is used for another request."""
+        self._identity += 1
+        self.close()
+
     def release(self, connection: _Connection) -> None:
-        if connection.reusable and len(self._idle) < IDLE_CONNECTIONS_MAX:
+        if connection.reusable and connection.identity == self._identity and len(self._idle) < IDLE_CONNECTIONS_MAX:
             self._idle.append(connection)
         else:
             connection.close()

@@ -33,6 +33,7 @@ from peavine.cli.threeway import three_way
 from peavine.machinery.errors import ApiError
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+CONCURRENT = True
 FLAGS = (
     *PRINTING, *FILES, SELECTOR, DRY_RUN, FIELD_MANAGER,
     boolean("server-side", help="If true, apply runs in the server instead of the client."),

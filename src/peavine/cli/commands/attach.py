@@ -7,6 +7,7 @@ from peavine.cli.flags import Parsed, boolean, duration, string
 from peavine.cli.session import Session
 from peavine.cli.streaming import attach_pod, default_container, pod_of
 
+CONCURRENT = True
 FLAGS = (
     string("container", "c", help="Container name."),
     boolean("stdin", "i", help="Pass stdin to the container"),

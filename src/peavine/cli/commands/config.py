@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -148,9 +149,11 @@ def _names(section: str, heading: str) -> Callable[[Session, Parsed], Awaitable[
     return run
 
 
-def _change(flags: Parsed, change: Callable[[Object], None]) -> Path:
+def _change(flags: Parsed, change: Callable[[Object], None]) -> str:
     path = kubeconfig.paths(flags)[0]
-    document = kubeconfig.read(path) if path.exists() else {"apiVersion": "v1", "kind": "Config", "preferences": {}}
+    document = (
+        kubeconfig.read(path) if os.path.exists(path) else {"apiVersion": "v1", "kind": "Config", "preferences": {}}
+    )
     for section in ("clusters", "contexts", "users"):
         document[section] = document.get(section) or []
     change(document)

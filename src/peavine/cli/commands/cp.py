@@ -15,6 +15,7 @@ from peavine.cli.resources import Target
 from peavine.cli.session import Session
 from peavine.cli.streaming import default_container, open_channels
 
+CONCURRENT = True
 FLAGS = (
     string("container", "c", help="Container name."),
     boolean("no-preserve", help="The copied file/directory's ownership and permissions will not be preserved."),

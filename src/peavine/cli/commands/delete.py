@@ -25,6 +25,7 @@ from peavine.cli.resources import Target, file_targets, has_files, namespace_of,
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
 
+CONCURRENT = True
 FLAGS = (
     *FILES, SELECTOR, FIELD_SELECTOR, ALL_NAMESPACES, OUTPUT, DRY_RUN,
     boolean("all", help="Delete all resources, in the namespace of the specified resource types."),

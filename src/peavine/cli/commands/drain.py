@@ -13,6 +13,7 @@ from peavine.cli.flags import DRY_RUN, SELECTOR, Parsed, boolean, duration, inte
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
 
+CONCURRENT = True
 FLAGS = (
     SELECTOR, DRY_RUN,
     boolean("force", help="Continue even if there are pods that do not declare a controller."),

@@ -10,6 +10,7 @@ from peavine.cli.resources import file_targets, has_files
 from peavine.cli.session import Session
 from peavine.cli.streaming import default_container, exchange, pod_of
 
+CONCURRENT = True
 FLAGS = (
     *FILES,
     string("container", "c", help="Container name."),

@@ -6,11 +6,7 @@ selector and the --selector flag.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from peavine.cli.failures import CliError, shown_api_error
 from peavine.cli.flags import (
@@ -29,7 +25,11 @@ from peavine.cli.output.printers import Printer, printer_for, sort_key
 from peavine.cli.output.tables import TablePrinter
 from peavine.cli.resources import Query, documents, has_files, namespace_of, queries
 from peavine.cli.session import Mapping, Session
+from peavine.client.bodies import loads
 from peavine.machinery.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 FLAGS = (
     *PRINTING, *FILES, SELECTOR, FIELD_SELECTOR, ALL_NAMESPACES,
@@ -145,7 +145,7 @@ class _Pages:
         if self.flags["sort-by"] and "Table" in self.accept:
             query = {**query, "includeObject": "Object"}
         answer = await self.session.client.raw("GET", path, query=query, headers={"Accept": self.accept})
-        return orjson.loads(await answer.read())
+        return loads(await answer.read())
 
 
 def _table_printer(session: Session, flags: Parsed, mapping: Mapping, many: bool) -> TablePrinter:
@@ -244,6 +244,9 @@ class _Watch:
         self.accept = TABLE if printer is None else "application/json"
 
     async def run(self) -> int:
+        import gc
+
+        gc.enable()  # a watch may last for days
         gvr, names = self.query.mapping.gvr, self.query.names
         if len(names) > 1:
             raise CliError(_ONE_ONLY)
@@ -255,7 +258,7 @@ class _Watch:
         query = {key: value for key, value in query.items() if value}
         headers = {"Accept": self.accept}
         answer = await self.session.client.raw("GET", gvr.path(self.namespace), query=query, headers=headers)
-        listed = orjson.loads(await answer.read())
+        listed = loads(await answer.read())
         if not self.flags["watch-only"]:
             self._list(listed)
         version = (listed.get("metadata") or {}).get("resourceVersion", "")
@@ -279,15 +282,14 @@ class _Watch:
         self.session.out.flush()
 
     async def _follow(self, path: str, query: Object, headers: Object) -> None:
+        self.session.client.unlimited()
         answer = await self.session.client.raw("GET", path, query=query, headers=headers)
         rest = b""
         try:
             async for piece in answer.chunks():
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
-                    self._event(orjson.loads(line))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+                    self._event(loads(line))
         finally:
             answer.close()
 

@@ -16,6 +16,7 @@ from peavine.cli.session import Session
 from peavine.cli.streaming import default_container, pod_of
 from peavine.machinery.errors import ApiError
 
+CONCURRENT = True
 FLAGS = (
     SELECTOR,
     boolean("all-containers", help="Get all containers' logs in the pod(s)."),

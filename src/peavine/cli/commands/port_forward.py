@@ -17,6 +17,7 @@ from peavine.cli.session import Session
 from peavine.cli.streaming import pod_of
 from peavine.wire.spdy import Data, GoAway, Ping, Spdy, StreamReset
 
+CONCURRENT = True
 FLAGS = (
     strings("address", help="Addresses to listen on (comma separated)."),
     duration("pod-running-timeout", default=60.0, help="The length of time to wait until at least one pod is running."),

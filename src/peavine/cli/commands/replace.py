@@ -9,6 +9,7 @@ from peavine.cli.resources import file_targets, has_files
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
 
+CONCURRENT = True
 FLAGS = (
     *PRINTING, *FILES, DRY_RUN, FIELD_MANAGER,
     Flag("validate", "", "string", "strict", "Must be one of: strict (or true), warn, ignore (or false).", "strict"),

@@ -11,6 +11,7 @@ from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, PRINTING, Parsed, array, b
 from peavine.cli.resources import Target
 from peavine.cli.session import Session
 
+CONCURRENT = True
 FLAGS = (
     *PRINTING, DRY_RUN, FIELD_MANAGER,
     string("image", help="The image for the container to run."),

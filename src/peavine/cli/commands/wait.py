@@ -24,6 +24,7 @@ from peavine.cli.resources import Target, file_targets, has_files, namespace_of,
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
 
+CONCURRENT = True
 FLAGS = (
     *PRINTING, *FILES, SELECTOR, FIELD_SELECTOR, ALL_NAMESPACES,
     Flag("for", "", "array", (), "The condition to wait on: [delete|create|condition=NAME[=VALUE]|jsonpath='{PATH}'=VALUE]."),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
-from peavine.cli.output.documents import to_json, to_typed_json, to_yaml
 from peavine.cli.output.tables import align
 
+if TYPE_CHECKING:
+    from typing import TextIO
+
 Object = dict[str, Any]
-Printer = Callable[[Object, TextIO], None]
+Printer = Callable[[Object, "TextIO"], None]
 
 FORMATS = (
     "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,"
@@ -30,13 +30,16 @@ def printer_for(flags: Parsed, *, formats: str = FORMATS) -> Printer | None:
     if not chosen or chosen == "wide":
         return None
     if name in ("json", "yaml") and not equals:
+        from peavine.cli.output.documents import to_json, to_yaml
+
         return _DocumentPrinter(to_json if name == "json" else to_yaml, keep_managed)
     if name == "name" and not equals:
         return print_name
     argument = argument or flags.get("template") or ""
     if name in ("jsonpath-file", "go-template-file", "templatefile", "custom-columns-file"):
         try:
-            argument = Path(argument).read_text()
+            with open(argument) as file:
+                argument = file.read()
         except OSError as error:
             raise CliError(f"error reading --template {argument}, open {argument}: {error.strerror}\n") from None
     if name in ("jsonpath", "jsonpath-as-json", "jsonpath-file"):
@@ -77,6 +80,7 @@ def without_managed(obj: Object, keep: bool = False) -> Object:
 
 def print_typed_json(obj: Object, out: TextIO) -> None:
     """JSON of an object that this program made, not the server: fields in the order of its Go type."""
+    from peavine.cli.output.documents import to_typed_json
     from peavine.machinery.names import GVK, split_group_version
     from peavine.machinery.schema import Schema
 
@@ -88,10 +92,11 @@ def print_typed_json(obj: Object, out: TextIO) -> None:
 class _DocumentPrinter:
     def __init__(self, form: Callable[[Any], str], keep_managed: bool) -> None:
         self.form, self.keep_managed, self.count = form, keep_managed, 0
+        self.separated = form.__name__ != "to_json"
 
     def __call__(self, obj: Object, out: TextIO) -> None:
         self.count += 1
-        if self.count > 1 and self.form is to_yaml:
+        if self.count > 1 and self.separated:
             out.write("---\n")
         out.write(self.form(without_managed(obj, self.keep_managed)))
 
@@ -114,6 +119,8 @@ def _jsonpath(template: str, missing: bool, as_json: bool) -> Printer:
         path = JsonPath(template, allow_missing_keys=missing)
     except JsonPathError as error:
         raise CliError(f"error parsing jsonpath {template}, {error}") from None
+
+    from peavine.cli.output.documents import to_json
 
     def print_path(obj: Object, out: TextIO) -> None:
         try:
@@ -185,6 +192,8 @@ def sort_key(template: str) -> Callable[[Object], Any]:
         raise CliError(str(error)) from None
 
     def key(obj: Object) -> tuple[Any, ...]:
+        import re
+
         from peavine.machinery.quantity import QuantityError, parse_quantity
 
         found = path.find(obj)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from peavine.cli.failures import printable
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _WIDTH_MIN, _PADDING = 6, 3
 
