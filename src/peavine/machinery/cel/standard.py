@@ -208,7 +208,7 @@ def _conversions(library: Library) -> None:
     library.add("timestamp", (STRING,), TIMESTAMP, Timestamp.parse, cost=text_cost)
     library.add("timestamp", (INT,), TIMESTAMP, lambda v: Timestamp(v * _SECOND))
     library.add("duration", (DURATION,), DURATION, same)
-    library.add("duration", (STRING,), DURATION, Duration.parse, cost=text_cost)
+    library.add("duration", (STRING,), DURATION, Duration.parse)
     library.add("duration", (INT,), DURATION, lambda v: Duration(v * _SECOND))
     library.add("dyn", (A,), DYN, same)
     library.add("type", (A,), TYPE, lambda v: TypeValue(type_name(v)))

@@ -1,0 +1,1 @@
+"""The Gateway API on the same data plane: its kinds, and the reader that makes routes of them."""
