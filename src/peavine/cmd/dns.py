@@ -125,8 +125,9 @@ async def _run(options: argparse.Namespace) -> None:
     if options.healthz_bind_address:
         await status.start(*host_and_port(options.healthz_bind_address))
     node = options.hostname_override or socket.gethostname().lower()
-    publisher = Publisher(client, node, options.listen, port, options.service_ip)
-    publish = options.publish == "true"
+    publisher = None
+    if options.publish == "true":
+        publisher = Publisher(informers, node, options.listen, port, options.service_ip)
     try:
         async with scope() as tasks:
             tasks.start(informers.run(), name="informers")
@@ -134,7 +135,7 @@ async def _run(options: argparse.Namespace) -> None:
             tasks.start(remove_loops(forwarder, server.was_asked), name="loop probe")
             await feed.synced()
             server.ready = True
-            if publish:
+            if publisher is not None:
                 tasks.start(publisher.run(), name="publisher")
             await serving
     finally:
