@@ -50,6 +50,27 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="peavine kubelet", description=__doc__)
     add = top.add_argument
     add("--kubeconfig", required=True, help="how to reach the API server, and as whom")
+    add(
+        "--bootstrap-kubeconfig",
+        default="",
+        help="with a bootstrap token, to ask for a certificate where --kubeconfig is missing or has ended",
+    )
+    add(
+        "--rotate-certificates",
+        type=_truth,
+        nargs="?",
+        const=True,
+        default=False,
+        help="ask for a new client certificate before the present one ends",
+    )
+    add(
+        "--rotate-server-certificates",
+        type=_truth,
+        nargs="?",
+        const=True,
+        default=False,
+        help="ask the cluster for the serving certificate, and for new ones before it ends",
+    )
     add("--config", default="", help="KubeletConfiguration file (kubelet.config.k8s.io/v1beta1); flags override it")
     add("--config-dir", default="", help="directory of drop-ins (*.conf) that override --config in order of name")
     add("--hostname-override", default=platform.node().lower(), help="name of the node")
@@ -194,6 +215,8 @@ def options_of(args: argparse.Namespace) -> Options:
         tls_private_key_file=args.tls_private_key_file,
         client_ca_file=args.client_ca_file,
         cert_dir=args.cert_dir or str(root / "pki"),
+        rotate_certificates=args.rotate_certificates,
+        server_tls_bootstrap=args.rotate_server_certificates,
         anonymous_auth=args.anonymous_auth,
         authorization_mode=args.authorization_mode,
         max_pods=args.max_pods,
@@ -272,10 +295,14 @@ def simulated_options(data_dir: str, node_name: str = "node", *, address: str = 
     return options_of(parser().parse_args([*args, f"--address={address}", f"--port={port}", f"--node-ip={address}"]))
 
 
-async def run(options: Options, kubeconfig: str, *, simulated_nodes: int = 0) -> None:
+async def run(options: Options, kubeconfig: str, *, bootstrap_kubeconfig: str = "", simulated_nodes: int = 0) -> None:
     """Run until cancelled."""
     from peavine.client.rest import Client, wait_ready
 
+    if bootstrap_kubeconfig:
+        from peavine.kubelet.certificates import bootstrap
+
+        await bootstrap(kubeconfig, bootstrap_kubeconfig, options.node_name, Path(options.cert_dir))
     client = Client.from_kubeconfig(kubeconfig, user_agent="kubelet/v1.37.0 (linux/amd64) peavine")
     await wait_ready(client, seconds=3600)
     await run_with(options, client, simulated_nodes=simulated_nodes)
@@ -289,6 +316,11 @@ async def run_with(options: Options, client: Any, *, simulated_nodes: int = 0, c
     kubelet = build(options, client, simulated_nodes=simulated_nodes, clock=clock)
     async with scope() as tasks:
         server = KubeletServer(kubelet)
+        if options.rotate_certificates or options.server_tls_bootstrap:
+            from peavine.kubelet.certificates import rotations
+
+            for rotation in rotations(kubelet, server.take_certificate):
+                tasks.start(rotation.run(), name=rotation.file.name)
         await server.listen()
         tasks.start(server.run(), name="server")
         await kubelet.run()
@@ -309,4 +341,6 @@ def main(argv: list[str]) -> int:
             print(f"peavine kubelet: {error}", file=sys.stderr)
             return 1
     nodes = max(1, args.simulated_nodes) if args.runtime == "simulated" else 0
-    return lifetimes.run(run(options, args.kubeconfig, simulated_nodes=nodes))
+    return lifetimes.run(
+        run(options, args.kubeconfig, bootstrap_kubeconfig=args.bootstrap_kubeconfig, simulated_nodes=nodes)
+    )

@@ -9,6 +9,7 @@ CONTROLLERS = {
     "certificatesigningrequest-approving-controller": "certificates.approving:CSRApprovingController",
     "certificatesigningrequest-cleaner-controller": "certificates.cleaning:CSRCleanerController",
     "certificatesigningrequest-signing-controller": "certificates.signing:CSRSigningController",
+    "peavine-node-certificate-approver": "certificates.nodes:NodeCertificateApprover",
     "clusterrole-aggregation-controller": "clusterrole_aggregation:ClusterRoleAggregationController",
     "cronjob-controller": "cronjob:CronJobController",
     "daemonset-controller": "daemonset:DaemonSetController",

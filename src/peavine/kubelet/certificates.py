@@ -29,6 +29,8 @@ from peavine.machinery.x509 import Certificate, MalformedCertificate, read_pem
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    from peavine.kubelet.kubelet import Kubelet
+
 log = logging.getLogger(__name__)
 
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
@@ -148,6 +150,34 @@ class Rotation:
         log.info("%s: a new certificate until %s", self.file.name, time.ctime(read_pem(certificate).not_after))
         self._renewed()
         return True
+
+
+def rotations(kubelet: Kubelet, served: Callable[[], None]) -> list[Rotation]:
+    """What the kubelet's options ask for. Its options name the serving certificate afterwards; `served` is called when
+    there is a new one.
+    """
+    options, client, directory, found = kubelet.options, kubelet.client, Path(kubelet.options.cert_dir), []
+    if options.rotate_certificates:
+        file = CertificateFile(directory, "kubelet-client")
+
+        def point() -> None:
+            """A kubeconfig that came with a certificate of its own is led to the rotated one."""
+            config = client.config
+            if config.origin is not None and file.current not in config.origin.files:
+                write_private(config.origin.path, kubeconfig_text(config.server, config.ca, file.current))
+
+        wanted = client_subject(options.node_name)
+        found.append(Rotation(client, file, lambda: wanted, renewed=point, clock=kubelet.clock))
+    if options.server_tls_bootstrap:
+        file = CertificateFile(directory, "kubelet-server")
+        options.tls_cert_file = options.tls_private_key_file = str(file.current)
+        node = next(iter(kubelet.nodes.values()))
+
+        def names() -> Subject | None:
+            return serving_subject(options.node_name, (node.hostname,), tuple(node.ips)) if node.ips else None
+
+        found.append(Rotation(client, file, names, renewed=served, clock=kubelet.clock))
+    return found
 
 
 def _covers(certificate: Certificate, wanted: Subject) -> bool:

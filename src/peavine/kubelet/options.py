@@ -31,6 +31,8 @@ class Options:
     tls_private_key_file: str = ""
     client_ca_file: str = ""
     cert_dir: str = ""
+    rotate_certificates: bool = False
+    server_tls_bootstrap: bool = False
     anonymous_auth: bool = False
     authorization_mode: str = "Webhook"
     authentication_token_webhook: bool = True

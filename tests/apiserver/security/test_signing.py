@@ -81,11 +81,37 @@ def test_a_signed_certificate_says_what_was_asked_and_no_more(tmp_path):
 def test_a_serving_request_names_only_the_nodes_own_addresses():
     node = {"metadata": {"name": "one"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.4.7.11"}]}}
 
-    def fits(*names, username="system:node:one"):
+    def fits(*names, username="system:node:one", taken=()):
         usages = ["digital signature", "server auth"]
-        asked = spec(names=names, usages=usages, signerName=signing.KUBELET_SERVING, username=username)
-        return signing.serving_names_are_the_nodes(asked, node)
+        asked = spec(
+            names=names, usages=usages, signerName=signing.KUBELET_SERVING, username=username, groups=["system:nodes"]
+        )
+        return signing.serving_names_are_the_nodes(asked, node, taken)
 
     assert fits("one", "10.4.7.11")
     assert not fits("one", "10.4.7.21") and not fits("kubernetes.default.svc")
     assert not fits("one", username="system:node:two")
+    assert not fits("one", "10.4.7.11", taken=("10.4.7.11",))
+
+
+@pytest.mark.parametrize("component", sorted(signing.NODE_COMPONENTS))
+def test_the_other_processes_of_a_joining_node_get_client_certificates_too(component):
+    asked = {"common_name": component, "organizations": (), "signerName": signing.CLIENT}
+    assert signing.automatic_component_approval(spec(**asked)).subresource == "nodeclient"
+    assert signing.automatic_component_approval(spec(**asked, username=component)).subresource == "selfnodeclient"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"common_name": "kubernetes-admin"},
+        {"common_name": "system:kube-controller-manager"},
+        {"organizations": ("system:masters",)},
+        {"names": ("one",)},
+        {"usages": ["digital signature", "client auth", "server auth"]},
+        {"signerName": signing.KUBELET_CLIENT},
+    ],
+)
+def test_and_nobody_else_does(asked):
+    wanted = {"common_name": "system:kube-proxy", "organizations": (), "signerName": signing.CLIENT, **asked}
+    assert signing.automatic_component_approval(spec(**wanted)) is None

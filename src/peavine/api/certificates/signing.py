@@ -7,6 +7,7 @@ Follows upstream's documentation of `kubernetes.io/kube-apiserver-client`, `…-
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
 SIGNERS = frozenset((CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN))
 
+# Client certificates of these users are for the processes of a node, beside its kubelet.
+NODE_COMPONENTS = frozenset(("system:kube-proxy", "system:peavine:dns", "system:peavine:network"))
 NODE_PREFIX, NODES = "system:node:", "system:nodes"
 SECONDS_MAX = 365 * 24 * 3600
 SECONDS_MIN = 600
@@ -73,18 +76,44 @@ def automatic_approval(spec: Object) -> Approval | None:
     return Approval("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview.")
 
 
-def serving_names_are_the_nodes(spec: Object, node: Object) -> bool:
-    """Whether a kubelet-serving request comes from the node itself and names nothing but the node's own addresses."""
+def automatic_component_approval(spec: Object) -> Approval | None:
+    """The same for the client certificates of a node's other processes: named as their component, and no group."""
+    if spec.get("signerName") != CLIENT or set(spec.get("usages") or ()) != _KUBELET_CLIENT_USAGES:
+        return None
+    try:
+        request = read_request(spec)
+    except Unacceptable:
+        return None
+    if request.common_name not in NODE_COMPONENTS or request != Request(request.common_name, ()):
+        return None
+    if spec.get("username") == request.common_name:
+        return Approval("selfnodeclient", f"Auto approving the renewal of {request.common_name}'s certificate.")
+    return Approval("nodeclient", f"Auto approving a certificate of {request.common_name} for a joining node.")
+
+
+def serving_node(spec: Object) -> str:
+    """The node whose kubelet asks here for its own serving certificate; empty where that is not what this is."""
+    if spec.get("signerName") != KUBELET_SERVING:
+        return ""
     try:
         request = read_request(spec)
         check_kubelet_serving(request, spec.get("usages") or [])
     except Unacceptable:
-        return False
+        return ""
+    own = spec.get("username") == request.common_name and NODES in (spec.get("groups") or ())
+    return request.common_name.removeprefix(NODE_PREFIX) if own else ""
+
+
+def serving_names_are_the_nodes(spec: Object, node: Object, taken: Collection[str] = ()) -> bool:
+    """Whether a kubelet-serving request comes from the node itself and names nothing but the node's own addresses,
+    none of which is `taken`.
+    """
     name = node["metadata"]["name"]
-    if spec.get("username") != NODE_PREFIX + name or request.common_name != NODE_PREFIX + name:
+    if serving_node(spec) != name:
         return False
+    request = read_request(spec)
     own = {address.get("address") for address in (node.get("status") or {}).get("addresses") or ()} | {name}
-    return set(request.dns_names) | set(request.addresses) <= own
+    return set(request.dns_names) | set(request.addresses) <= own.difference(taken)
 
 
 def check_kubelet_client(request: Request, usages: list[str]) -> None:

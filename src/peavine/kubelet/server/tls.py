@@ -1,4 +1,4 @@
-"""The server's certificate: the given one, or a self-signed one that is made once."""
+"""The server's certificate: the given one, or (until it is there) a self-signed one that is made once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from peavine.kubelet.options import Options
 def server_context(options: Options, names: list[str]) -> ssl.SSLContext:
     """TLS 1.2 and later; clients may show a certificate, which must then be of the client authority."""
     cert, key = options.tls_cert_file, options.tls_private_key_file
-    if not cert:
+    if not cert or (options.server_tls_bootstrap and not Path(cert).exists()):
         cert, key = _self_signed(Path(options.cert_dir), names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
