@@ -1,18 +1,9 @@
 """Admission webhooks through the whole server, asked over real TLS."""
 
-import asyncio
 import contextlib
-import threading
 
 import pytest
 
-from tests.apiserver.customresources.test_custom_resources import (
-    CRDS,
-    definition,
-    established,
-    version,
-    widget,
-)
 from tests.apiserver.inside import MAPS, config_map, serving
 from tests.apiserver.webhooks.listener import allowed, listening, refused
 
@@ -214,51 +205,6 @@ async def test_an_equivalent_version_matches_and_is_what_the_webhook_sees(tmp_pa
         assert review["request"]["object"]["apiVersion"] == "autoscaling/v2"
     async with hooked(tmp_path, "validating", refused, rules=[rule], matchPolicy="Exact") as (client, listener):
         assert (await client("POST", path, scaler)).status == 201
-
-
-async def test_a_conversion_webhook_converts(tmp_path):
-    def convert(body):
-        converted = []
-        for obj in body["request"]["objects"]:
-            spec = dict(obj["spec"])
-            if body["request"]["desiredAPIVersion"].endswith("v2"):
-                spec["sizeText"] = str(spec.pop("size"))
-            else:
-                spec["size"] = int(spec.pop("sizeText"))
-            converted.append({**obj, "apiVersion": body["request"]["desiredAPIVersion"], "spec": spec})
-        result = {"uid": body["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": converted}
-        return {"apiVersion": body["apiVersion"], "kind": "ConversionReview", "response": result}
-
-    second = version("v2", storage=False, selectableFields=[], additionalPrinterColumns=[])
-    spec = {"type": "object", "properties": {"sizeText": {"type": "string"}}}
-    second["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
-    # Conversions are asked for synchronously: the webhook must answer from another loop.
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        elsewhere = listening(convert)
-        other = asyncio.run_coroutine_threadsafe(elsewhere.__aenter__(), loop).result(5)
-        body = definition(version(), second)
-        body["spec"]["conversion"] = {
-            "strategy": "Webhook",
-            "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": other.client_config},
-        }
-        async with serving(tmp_path) as client:
-            assert (await client("POST", CRDS, body)).status == 201
-            await established(client, "widgets.example.com")
-            new = "/apis/example.com/v2/namespaces/default/widgets"
-            made = await client("POST", new, widget("a", "example.com/v2", sizeText="7"))
-            assert made.status == 201, made.json
-            assert made.json["spec"] == {"sizeText": "7"}
-            stored = (await client("GET", new.replace("v2", "v1") + "/a")).json
-            assert stored["spec"]["size"] == 7
-            assert (await client("GET", new + "/a")).json["spec"] == {"sizeText": "7"}
-        asyncio.run_coroutine_threadsafe(elsewhere.__aexit__(None, None, None), loop).result(5)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
 
 
 @pytest.mark.parametrize(("keeps", "connections"), [(True, 1), (False, 5)])

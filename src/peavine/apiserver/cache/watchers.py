@@ -50,20 +50,25 @@ class Watcher:
         self.bookmarks = bookmarks
         self.told = 0  # the newest revision the client has heard of
 
-    def offer(self, change: Change) -> None:
-        """Send what the change means to this watcher: an object may enter or leave what it selects."""
+    def meaning(self, change: Change) -> tuple[str, Entry] | None:
+        """What the change is to this watcher: an object may enter or leave what it selects. None: nothing."""
         matches = self.matches
-        type, entry = change.type, change.entry
-        if matches is not None:
-            is_in = type != "DELETED" and matches(entry)
-            was_in = change.old is not None and matches(change.old)
-            if is_in:
-                type = "MODIFIED" if was_in else "ADDED"
-            elif was_in:
-                type = "DELETED"
-                entry = change.old  # type: ignore[assignment]  # was_in: there is one
-            else:
-                return
+        if matches is None:
+            return change.type, change.entry
+        is_in = change.type != "DELETED" and matches(change.entry)
+        was_in = change.old is not None and matches(change.old)
+        if is_in:
+            return ("MODIFIED" if was_in else "ADDED"), change.entry
+        if was_in and change.old is not None:
+            return "DELETED", change.old
+        return None
+
+    def offer(self, change: Change) -> None:
+        """Send what the change means to this watcher."""
+        meant = self.meaning(change)
+        if meant is None:
+            return
+        type, entry = meant
         frames = change.frames
         if frames is None:
             frames = change.frames = {}
@@ -73,6 +78,11 @@ class Watcher:
             frame = frames[key] = self.renderer.frame(type, entry, change.revision)
         self.told = change.revision
         self.sink.send(frame)
+
+    def mark(self, revision: int) -> None:
+        """Tell the client that it has heard of everything up to this revision."""
+        self.told = revision
+        self.sink.send(self.renderer.bookmark(revision))
 
 
 class WatcherSet:

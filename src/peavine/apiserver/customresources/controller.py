@@ -23,29 +23,7 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 GROUP, VERSION, PLURAL = "apiextensions.k8s.io", "v1", "customresourcedefinitions"
 _PAGE_OBJECTS = 500
-
-
-conversion_seconds = 10.0
-
-
-class _Webhooks:
-    """Conversion webhooks, asked through their Services."""
-
-    def __init__(self, lister: Lister) -> None:
-        self._lister = lister
-
-    def now(self, client: Object, review: Object) -> Object:
-        from peavine.apiserver.webhooks.client import ask_now
-
-        return ask_now(self._lister, client, review, conversion_seconds)
-
-    async def soon(self, client: Object, review: Object) -> Object:
-        from peavine.apiserver.webhooks.client import WebhookError, ask
-
-        try:
-            return await ask(self._lister, client, review, conversion_seconds)
-        except WebhookError as error:
-            raise ValueError(str(error)) from error
+conversion_seconds = 30.0
 
 
 class CustomResources:
@@ -140,12 +118,21 @@ class CustomResources:
         if known is not None and known[0] == key:
             return
         group, plural = spec["group"], spec["names"]["plural"]
-        kinds = kinds_of(definition, _Webhooks(self._lister))
+        kinds = kinds_of(definition, self._ask)
         self._served[meta["name"]] = (key, group, plural)
         if kinds:
             await self._registry.serve_custom(kinds)
         else:
             self._registry.stop_custom(group, plural)
+
+    async def _ask(self, client: Object, review: Object) -> Object:
+        """A conversion webhook's answer. Raises ValueError."""
+        from peavine.apiserver.webhooks.client import WebhookError, ask
+
+        try:
+            return await ask(self._lister, client, review, conversion_seconds)
+        except WebhookError as error:
+            raise ValueError(str(error)) from error
 
     async def _forget(self, name: str) -> None:
         """The definition is gone: so is its serving, and whatever of its objects a forced removal left."""

@@ -2,126 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
+import orjson
+
+from peavine.apiserver.cache.entries import dumps
+from peavine.apiserver.registry.conversions import Unconverted
 from peavine.machinery.errors import ApiError
+from peavine.machinery.meta import new_uid
 from peavine.machinery.names import group_version
+from peavine.machinery.validation import validate_annotations, validate_labels
 
 Object = dict[str, Any]
-kept_objects_max = 20_000
+kept_bytes_max = 32 << 20
 asked_objects_max = 500  # in one review
 
-
-class Caller(Protocol):
-    """Asks a webhook: `now` blocks, `soon` does not. Both raise OSError or ValueError."""
-
-    def now(self, client: Object, review: Object) -> Object: ...
-
-    def soon(self, client: Object, review: Object) -> Awaitable[Object]: ...
+# Asks a webhook (its clientConfig, the review). Raises OSError or ValueError.
+Ask = Callable[[Object, Object], Awaitable[Object]]
 
 
 class Converter:
     """Conversions of one definition.
 
-    The registry converts in the middle of synchronous work. So whoever is about to read many objects asks `prefetch`
-    first, without blocking; what the webhook said of an object's revision is kept, and what nobody prefetched is asked
-    for on the spot, while the server waits.
+    What the webhook has answered is kept, by the content of the object that it was asked about. `convert` works with
+    that, and raises `Unconverted` where it is not there yet; `prefetch` asks for many objects at once.
     """
 
-    def __init__(self, definition: Object, caller: Caller) -> None:
+    def __init__(self, definition: Object, ask: Ask) -> None:
         self._group = definition["spec"]["group"]
-        self._name = definition["metadata"]["name"]
+        self._kind = definition["spec"]["names"]["kind"]
         conversion = definition["spec"].get("conversion") or {}
         self.by_webhook = conversion.get("strategy") == "Webhook"
-        self._client = (conversion.get("webhook") or {}).get("clientConfig") or {}
-        self._caller = caller
-        self._kept: dict[tuple[str, str, str], Object] = {}
+        webhook = conversion.get("webhook") or {}
+        self._client = webhook.get("clientConfig") or {}
+        known = [v for v in webhook.get("conversionReviewVersions") or ["v1"] if v in ("v1", "v1beta1")]
+        self._review_version = group_version("apiextensions.k8s.io", known[0] if known else "v1")
+        self._ask = ask
+        self._kept: dict[bytes, bytes] = {}
+        self._kept_bytes = 0
         self.storage: Any = None  # the rules of the stored version
 
     def convert(self, obj: Object, source: str, target: str) -> Object:
-        """`obj` in the version `target`. Raises ApiError 500 when a webhook fails."""
+        """`obj` in the version `target`. Raises Unconverted while nobody knows it."""
         wanted = group_version(self._group, target)
         if not self.by_webhook or source == target:
             obj["apiVersion"] = wanted
             return obj
         obj["apiVersion"] = group_version(self._group, source)
-        key = _key(obj, target)
-        kept = self._kept.get(key) if key else None
+        kept = self._kept.get(_key(obj, target))
         if kept is None:
-            review = self._review([obj], wanted)
-            try:
-                answer = self._caller.now(self._client, review)
-            except (OSError, ValueError) as error:
-                raise self._failed(str(error)) from error
-            (kept,) = self._converted(answer, review)
-            self._keep(key, kept)
-        # What a webhook may not change comes from the object; and the kept answer stays as it is.
-        converted = _copied(kept)
-        own = _copied(obj.get("metadata") or {})
-        answered = converted.get("metadata") or {}
-        for name in ("labels", "annotations"):
-            if name in answered:
-                own[name] = answered[name]
-            else:
-                own.pop(name, None)
-        converted["metadata"] = own
-        return converted
+            raise _Missing(self, obj, target)
+        return orjson.loads(kept)
 
     async def prefetch(self, objects: Iterable[Object], source: str, target: str) -> None:
-        """Have the webhook convert these stored objects, so that `convert` need not wait. Raises ApiError 500."""
-        if not self.by_webhook or source == target:
-            return
-        missing = [obj for obj in objects if (key := _key(obj, target)) is not None and key not in self._kept]
-        for place in range(0, len(missing), asked_objects_max):
-            some = missing[place : place + asked_objects_max]
-            review = self._review(some, group_version(self._group, target))
+        """Have the webhook convert these objects, so that `convert` need not wait. Raises ApiError 500."""
+        if self.by_webhook and source != target:
+            await self.ask([obj for obj in objects if _key(obj, target) not in self._kept], target)
+
+    async def ask(self, objects: list[Object], target: str) -> None:
+        for place in range(0, len(objects), asked_objects_max):
+            some = objects[place : place + asked_objects_max]
+            request = {"uid": new_uid(), "desiredAPIVersion": group_version(self._group, target), "objects": some}
+            review = {"kind": "ConversionReview", "apiVersion": self._review_version, "request": request}
             try:
-                answer = await self._caller.soon(self._client, review)
+                answer = await self._ask(self._client, review)
             except (OSError, ValueError) as error:
-                raise self._failed(str(error)) from error
-            for obj, converted in zip(some, self._converted(answer, review)):
-                self._keep(_key(obj, target), converted)
+                raise self._failed(some[0], f"failed: {error}") from error
+            for obj, converted in zip(some, self._answered(answer, review)):
+                self._keep(_key(obj, target), dumps(converted))
 
-    def _keep(self, key: tuple[str, str, str] | None, converted: Object) -> None:
-        if key is not None:
-            if len(self._kept) >= kept_objects_max:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = converted
+    def _keep(self, key: bytes, converted: bytes) -> None:
+        self._kept_bytes += len(converted) - len(self._kept.pop(key, b""))
+        self._kept[key] = converted
+        while self._kept_bytes > kept_bytes_max and len(self._kept) > asked_objects_max:
+            self._kept_bytes -= len(self._kept.pop(next(iter(self._kept))))
 
-    def _review(self, objects: list[Object], wanted: str) -> Object:
-        uid = str((objects[0].get("metadata") or {}).get("uid") or "") or "conversion"
-        return {
-            "kind": "ConversionReview",
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": objects},
-        }
-
-    def _converted(self, answer: Object, review: Object) -> list[Object]:
-        response, asked = answer.get("response") or {}, review["request"]
-        if (response.get("result") or {}).get("status") != "Success":
-            raise self._failed((response.get("result") or {}).get("message") or "no message")
+    def _answered(self, answer: Object, review: Object) -> list[Object]:
+        """The converted objects of an answer. Raises ApiError 500 with what upstream says of a wrong one."""
+        asked = review["request"]
+        objects, wanted = asked["objects"], asked["desiredAPIVersion"]
+        first = objects[0]
+        response = answer.get("response")
+        problem = ""
+        if not isinstance(response, dict):
+            problem = "no response provided"
+        elif answer.get("apiVersion") != review["apiVersion"] or answer.get("kind") != review["kind"]:
+            shown = f"{answer.get('apiVersion') or ''}, Kind={answer.get('kind') or ''}"
+            problem = f"expected webhook response of {review['apiVersion']}, Kind={review['kind']}, got {shown}"
+        elif response.get("uid") != asked["uid"]:
+            problem = f'expected response.uid="{asked["uid"]}", got "{response.get("uid") or ""}"'
+        else:
+            result = response.get("result") or {}
+            if result.get("status") != "Success":
+                usual = f"response.result.status was '{result.get('status') or ''}', not 'Success'"
+                problem = result.get("message") or usual
+        if problem or not isinstance(response, dict):
+            raise self._failed(first, f"failed: {problem}")
         converted = response.get("convertedObjects") or []
-        if response.get("uid") != asked["uid"] or len(converted) != len(asked["objects"]):
-            raise self._failed("webhook returned an answer that does not fit the request")
-        wanted = asked["desiredAPIVersion"]
-        for new, old in zip(converted, asked["objects"]):
-            if new.get("apiVersion") != wanted or new.get("kind") != old.get("kind"):
-                raise self._failed(f"invalid groupVersion (expected {wanted}, received {new.get('apiVersion')})")
+        if len(converted) != len(objects):
+            raise self._failed(first, f"returned {len(converted)} objects, expected {len(objects)}")
+        for place, (new, old) in enumerate(zip(converted, objects)):
+            where = f"invalid converted object at index {place}" if len(objects) > 1 else "invalid object"
+            why = _misfit(new, old, wanted)
+            if why:
+                raise self._failed(old, f"returned {where}: {why}")
+            why = _restored(new, old)
+            if why:
+                where = f"invalid metadata in object at index {place}" if len(objects) > 1 else "invalid metadata"
+                raise self._failed(old, f"returned {where}: {why}")
         return list(converted)
 
-    def _failed(self, why: str) -> ApiError:
-        return ApiError(500, "", f"conversion webhook for {self._name} failed: {why}")
+    def _failed(self, obj: Object, why: str) -> ApiError:
+        shown = f"{obj.get('apiVersion')}, Kind={obj.get('kind') or self._kind}"
+        return ApiError(500, "", f"conversion webhook for {shown} {why}")
 
 
-def _key(obj: Object, target: str) -> tuple[str, str, str] | None:
-    """What tells one revision of one object; None for an object that is not stored yet."""
-    meta = obj.get("metadata") or {}
-    uid, version = meta.get("uid"), meta.get("resourceVersion")
-    return (uid, version, target) if uid and version else None
+class _Missing(Unconverted):
+    def __init__(self, converter: Converter, obj: Object, target: str) -> None:
+        super().__init__(f"{obj.get('kind')} has not been converted to {target}")
+        self._converter, self._obj, self._target = converter, obj, target
+
+    async def fetch(self) -> None:
+        await self._converter.ask([self._obj], self._target)
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copied(member) for name, member in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+def _key(obj: Object, target: str) -> bytes:
+    return hashlib.blake2b(dumps(obj), digest_size=16, person=target.encode()[:16]).digest()
+
+
+def _misfit(new: Any, old: Object, wanted: str) -> str:
+    """How an answered object is not the one asked about; "" where it is."""
+    if not isinstance(new, dict):
+        return "it is no object"
+    if new.get("apiVersion") != wanted:
+        return f"invalid groupVersion (expected {wanted}, received {new.get('apiVersion') or ''})"
+    if new.get("kind") != old.get("kind"):
+        return f"invalid kind (expected {old.get('kind')}, received {new.get('kind') or ''})"
+    meta, own = new.get("metadata"), old.get("metadata") or {}
+    held = meta if isinstance(meta, dict) else {}
+    for field, shown in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
+        before, after = own.get(field) or "", held.get(field) or ""
+        if before != after:
+            return f"must have the same {shown}: {before} != {after}"
+    return ""
+
+
+def _restored(new: Object, old: Object) -> str:
+    """Give an answered object its own metadata back: a webhook may change labels and annotations alone.
+
+    What is wrong with those, or "".
+    """
+    meta = new.get("metadata")
+    if not isinstance(meta, dict):
+        return "missing metadata in converted object"
+    own = dict(old.get("metadata") or {})
+    for field, rule in (("labels", validate_labels), ("annotations", validate_annotations)):
+        answered = meta.get(field)
+        if answered is None:
+            own.pop(field, None)
+            continue
+        if not isinstance(answered, dict):
+            return f"invalid metadata.{field} in converted object"
+        for name, value in answered.items():
+            if not isinstance(value, str):
+                return f"metadata.{field}[{name}] must be a string in converted object"
+        if answered != own.get(field):
+            problems = rule(answered, f"metadata.{field}")
+            if problems:
+                return ", ".join(map(str, problems))
+        own[field] = answered
+    new["metadata"] = own
+    return ""

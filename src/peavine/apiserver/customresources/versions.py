@@ -8,7 +8,7 @@ from typing import Any
 
 from peavine.api.kind import Kind, Scale, Subresource, content_changed
 from peavine.apiserver.customresources.columns import Printer
-from peavine.apiserver.customresources.conversion import Caller, Converter
+from peavine.apiserver.customresources.conversion import Ask, Converter
 from peavine.apiserver.customresources.jsonpath import find
 from peavine.machinery.cel.rules import ABSENT, Rules, compile_rules, evaluate_rules
 from peavine.machinery.decode import DecodeError, cannot_be_handled, decode_plain, strict_problems
@@ -26,6 +26,7 @@ from peavine.machinery.structural import (
 
 Object = dict[str, Any]
 Errors = list[FieldError]
+under_way_max = 1000  # writes between their conversion and their validation
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +52,7 @@ class VersionRules:
         self._printer: Printer | None = None
         self._has_status = "status" in (version.get("subresources") or {})
         # Of the version that a write came in, while its object is on its way: see `arrived`.
-        self._incoming: tuple[int, VersionRules] | None = None
+        self._incoming: dict[int, tuple[Object, VersionRules]] = {}
         self.FIELD_LABELS = {
             field["jsonPath"].strip("."): _reader(field["jsonPath"]) for field in version.get("selectableFields") or []
         }
@@ -64,6 +65,8 @@ class VersionRules:
             self.DEPRECATION = version.get("deprecationWarning") or usual
         if reshape:
             self.from_storage = self._from_storage
+            if converter.by_webhook:
+                self.prefetch = self._prefetch
 
     @property
     def name(self) -> str:
@@ -108,10 +111,10 @@ class VersionRules:
         """Called for versions other than the stored one; the stored version's rules are told which."""
         target = self._converter.storage
         converted = self._converter.convert(obj, self.name, target.name)
-        target._incoming = (id(converted), self)
+        target._expect(converted, self)
         return converted
 
-    async def prefetch(self, objects: Iterable[Object]) -> None:
+    async def _prefetch(self, objects: Iterable[Object]) -> None:
         """Convert stored objects that are about to be read in this version, all at once and without blocking."""
         await self._converter.prefetch(objects, self._converter.storage.name, self.name)
 
@@ -123,10 +126,14 @@ class VersionRules:
 
     def _arrived(self, obj: Object) -> VersionRules:
         """The rules that an object on its way to the store must satisfy: those of the version it was sent in."""
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None and incoming[0] == id(obj) and not self._converter.by_webhook:
-            return incoming[1]
-        return self
+        known = self._incoming.pop(id(obj), None)
+        return known[1] if known is not None and not self._converter.by_webhook else self
+
+    def _expect(self, obj: Object, rules: VersionRules) -> None:
+        """Remember in which version an object was sent, until it is validated; of those refused before, a few stay."""
+        while len(self._incoming) >= under_way_max:
+            del self._incoming[next(iter(self._incoming))]
+        self._incoming[id(obj)] = (obj, rules)
 
     # --- writing
 
@@ -198,12 +205,12 @@ def _reader(path: str) -> Callable[[Object], str]:
     return read
 
 
-def kinds_of(definition: Object, caller: Caller) -> list[Kind]:
+def kinds_of(definition: Object, ask: Ask) -> list[Kind]:
     """The served versions of an established definition, all with one hub: the stored version."""
     spec = definition["spec"]
     versions = spec["versions"]
     storage = next(version for version in versions if version.get("storage"))
-    converter = Converter(definition, caller)
+    converter = Converter(definition, ask)
     # A definition that has changed since its objects were written shows them by its schema of today.
     changed = (definition["metadata"].get("generation") or 1) > 1
     hub_rules = VersionRules(definition, storage, converter, reshape=False)

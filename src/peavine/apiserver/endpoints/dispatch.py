@@ -11,7 +11,7 @@ from peavine.apiserver.cache import Entry
 from peavine.apiserver.endpoints import subresources, writing
 from peavine.apiserver.endpoints.listing import read_options, select, wait_for_version
 from peavine.apiserver.endpoints.negotiation import negotiate
-from peavine.apiserver.endpoints.rendering import Rendering
+from peavine.apiserver.endpoints.rendering import Rendering, encode
 from peavine.apiserver.endpoints.watching import watch
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.registry import Registry
@@ -138,9 +138,9 @@ async def handle_list(registry: Registry, exchange: Exchange, kind: Kind, namesp
         if sum(len(entry.rest) for entry in entries) > STREAM_FROM_BYTES:
             await stream_list(exchange, rendering, entries, meta)
             return None
-    elif kind.hub is not kind:
-        entries = list(entries)
-        await registry.prepare(kind, entries)
+    elif registry.waits(kind):
+        objects = await registry.read_objects(kind, entries)
+        return Response(200, encode(rendering.listed(objects, meta, include), output), output.media_type)
     return Response(200, rendering.list_of(entries, meta, include), output.media_type)
 
 

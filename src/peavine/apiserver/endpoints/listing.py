@@ -214,7 +214,8 @@ async def select(
         if token_revision < 0:  # an inconsistent continuation: from wherever we are now
             await cache.fresh()
             token_revision = cache.revision
-    elif options.match == "Exact":
+    elif options.match == "Exact" or (not options.match and options.limit > 0 and options.version not in ("", "0")):
+        # A page at a revision is of just that revision, also where the client does not say so (it could not, once).
         token_revision = revision_of(options.version)
     else:
         if not options.version and not options.match:

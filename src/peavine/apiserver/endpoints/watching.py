@@ -21,6 +21,7 @@ from peavine.apiserver.endpoints.listing import (
 )
 from peavine.apiserver.endpoints.negotiation import PROTOBUF, negotiate
 from peavine.apiserver.endpoints.rendering import Rendering
+from peavine.apiserver.endpoints.watch_converted import ConvertedWatcher
 from peavine.apiserver.http import Exchange
 from peavine.apiserver.registry import Registry
 from peavine.base.lifetimes import scope
@@ -29,6 +30,7 @@ from peavine.store.interface import StoreError
 
 # A watch that names no timeout gets one between these, so that clients spread over restarted servers.
 TIMEOUT_SECONDS_MIN = 1800
+BOOKMARK_SECONDS = 60.0
 # Frames that wait for a client that does not read, and for how long, before it is cut.
 HELD_FRAMES_MAX = 10_000
 SLOW_SECONDS = 30.0
@@ -102,19 +104,19 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     cached = registry.resource(kind).cache
     rendering = Rendering(kind, cached, output, framing)
     first = await _prepare(registry, cached, options)
-    if not first and kind.hub is not kind:
-        await registry.prepare(kind, cached.entries(namespace))
     past = await recall(registry, cached, first) if first and first < cached.floor else []
 
     sink = StreamSink(exchange)
-    watcher = Watcher(
-        sink,
-        rendering,
-        namespace=namespace if kind.namespaced else "",
-        matches=matcher(options),
-        trigger=_trigger(options),
-        bookmarks=options.bookmarks,
-    )
+    selection: dict[str, Any] = {
+        "namespace": namespace if kind.namespaced else "",
+        "matches": matcher(options),
+        "trigger": _trigger(options),
+        "bookmarks": options.bookmarks,
+    }
+    if registry.waits(kind):
+        watcher: Watcher = ConvertedWatcher(registry, kind, sink, rendering, **selection)
+    else:
+        watcher = Watcher(sink, rendering, **selection)
     if websocket is not None:
         websocket.open()
     else:
@@ -133,12 +135,14 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
         async with scope() as tasks:
             if websocket is not None:
                 tasks.start(websocket.read(sink))
+            if isinstance(watcher, ConvertedWatcher):
+                tasks.start(watcher.run())
             await _send_initial(exchange, initial)
             if (release := info.notes.pop("release", None)) is not None:
                 await release()
             connection.on_writable = sink.flush
             sink.flush()
-            await _until_end(exchange, options, sink, watcher, registry, rendering)
+            await _until_end(options, sink, watcher, registry)
     finally:
         cached.unwatch(watcher)
         connection.on_writable = connection.on_lost = None
@@ -243,7 +247,10 @@ def _initial(
     if first == 0:
         found = [e for e in cached.select(watcher.namespace, narrowing(options)) if matches is None or matches(e)]
         watcher.told = revision
-        return _state(rendering, found, revision if options.initial_events and options.bookmarks else 0)
+        marked = revision if options.initial_events and options.bookmarks else 0
+        if isinstance(watcher, ConvertedWatcher):
+            return watcher.begin(found, marked)
+        return _state(rendering, found, marked)
     if first > revision:
         return too_large_version(first, revision)
     recent = cached.since(max(first, cached.floor))
@@ -282,15 +289,14 @@ async def _send_initial(exchange: Exchange, frames: Any) -> None:
         exchange.connection.write(b"".join(piece))
 
 
-async def _until_end(
-    exchange: Exchange,
-    options: ListOptions,
-    sink: StreamSink,
-    watcher: Watcher,
-    registry: Registry,
-    rendering: Rendering,
-) -> None:
-    seconds = options.timeout_seconds or TIMEOUT_SECONDS_MIN * (1 + random.random())
-    done, _ = await asyncio.wait({sink.done}, timeout=seconds)
-    if not done and options.bookmarks and watcher.told < registry.cache.revision:
-        sink.send(rendering.bookmark(registry.cache.revision))
+async def _until_end(options: ListOptions, sink: StreamSink, watcher: Watcher, registry: Registry) -> None:
+    """Wait for the end of the watch; who wants bookmarks gets one a minute, and a last one, of what it has missed."""
+    left = options.timeout_seconds or TIMEOUT_SECONDS_MIN * (1 + random.random())
+    while left > 0:
+        pause = min(left, BOOKMARK_SECONDS)
+        done, _ = await asyncio.wait({sink.done}, timeout=pause)
+        if done:
+            return
+        left -= pause
+        if options.bookmarks and watcher.told < registry.cache.revision:
+            watcher.mark(registry.cache.revision)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.request import AdmissionRequest
 from peavine.apiserver.lister import Lister
 from peavine.apiserver.policies.variables import environment, variables_of
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.webhooks.matching import Match, is_exempt, match, selects
 from peavine.machinery.cel import CelError, CompileError, CostExceeded, Program
 from peavine.machinery.names import GVK, split_group_version
@@ -115,7 +117,7 @@ class Policies:
             self._bound = dict(sorted(bound.items()))
         return self._bound
 
-    def concerning(self, req: AdmissionRequest) -> Iterator[tuple[Policy, Object, Match]]:
+    async def concerning(self, req: AdmissionRequest) -> AsyncIterator[tuple[Policy, Object, Match]]:
         """Each policy and binding that mean this write."""
         bound = self._by_policy()
         if not bound or is_exempt(req):
@@ -124,12 +126,12 @@ class Policies:
             policy = self._policy(name)
             if policy is None:
                 continue
-            found = self._match(req, policy.spec.get("matchConstraints") or {})
+            found = await settled(partial(self._match, req, policy.spec.get("matchConstraints") or {}))
             if found is None:
                 continue
             for binding in bindings:
                 narrowed = (binding.get("spec") or {}).get("matchResources")
-                if narrowed is None or self._match(req, narrowed, every=True) is not None:
+                if narrowed is None or await settled(partial(self._match, req, narrowed, every=True)) is not None:
                     yield policy, binding, found
 
     def _policy(self, name: str) -> Policy | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.request import CREATE, UPDATE, AdmissionRequest, Plugin
 from peavine.apiserver.policies.bindings import ERRORS, Evaluation, Policies, Policy, PolicyError
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.webhooks.mutating import MutatingAdmissionWebhook
 from peavine.machinery.apply.merge import merge, shape_errors
 from peavine.machinery.errors import ApiError, forbidden
@@ -32,13 +34,13 @@ class MutatingAdmissionPolicy(Plugin):
 
     async def admit(self, req: AdmissionRequest) -> None:
         again = bool(req.notes.get("reinvoking"))
-        for policy, binding, found in self._policies.concerning(req):
+        async for policy, binding, found in self._policies.concerning(req):
             if again and policy.spec.get("reinvocationPolicy") != "IfNeeded":
                 continue
             if req.obj is None:
                 return
             try:
-                changed = self._mutated(policy, binding, req, found)
+                changed = await self._mutated(policy, binding, req, found)
             except _FAILURES as error:
                 if policy.fails_open:
                     log.warning("MutatingAdmissionPolicy %s failed, failing open: %s", policy.name, error)
@@ -53,7 +55,7 @@ class MutatingAdmissionPolicy(Plugin):
                 if not again:
                     req.notes["reinvoke"] = True
 
-    def _mutated(self, policy: Policy, binding: Object, req: AdmissionRequest, found: Any) -> Object | None:
+    async def _mutated(self, policy: Policy, binding: Object, req: AdmissionRequest, found: Any) -> Object | None:
         """The object after the policy; None when it has nothing to say."""
         if not self._conditions_hold(policy, self._policies.variables(req, found)):
             return None
@@ -63,7 +65,7 @@ class MutatingAdmissionPolicy(Plugin):
                 found.obj = whole if found.gvk == req.gvk else found.obj
                 evaluation = Evaluation(policy, self._policies.variables(req, found), param)
                 new = self._one(evaluation, mutation, req, found)
-                whole = self._finisher(req, found, new)
+                whole = await settled(partial(self._finisher, req, found, new))
         return whole
 
     def _conditions_hold(self, policy: Policy, variables: Object) -> bool:

@@ -39,7 +39,7 @@ class ValidatingAdmissionPolicy(Plugin):
     async def validate(self, req: AdmissionRequest) -> None:
         denials: list[tuple[Policy, Object, _Refusal]] = []
         audited: list[Object] = []
-        for policy, binding, found in self._policies.concerning(req):
+        async for policy, binding, found in self._policies.concerning(req):
             variables = self._policies.variables(req, found)
             refusals = self._refusals(policy, binding, req, variables)
             actions = (binding.get("spec") or {}).get("validationActions") or []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 from peavine.apiserver.admission.request import CREATE
 from peavine.apiserver.cache import Entry
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.registry.fields import clean_owners, track
 from peavine.apiserver.registry.leases import lease_for
 from peavine.apiserver.registry.registry import Registry
@@ -55,7 +57,8 @@ async def _create_once(
     meta["creationTimestamp"] = now(registry.clock.time())
     clean_owners(request, obj)
     if not tracked:
-        obj = track(registry, request, None, obj)
+        untracked = obj
+        obj = await settled(lambda: track(registry, request, None, untracked))
 
     review = request.admission(CREATE, obj, None)
     review.name = meta.get("name") or ""
@@ -64,7 +67,7 @@ async def _create_once(
         if request.admit:
             await chain.admit(review)
         obj = review.obj or obj
-        obj = kind.to_storage(obj)
+        obj = await settled(partial(kind.to_storage, obj))
         hub.prepare_create(obj)
         if (stamp := hub.hook("stamp_user")) is not None:
             user = request.user
@@ -100,7 +103,7 @@ async def _store(registry: Registry, request: WriteRequest, obj: Object) -> Entr
         there = resource.current(meta.get("namespace") or "", name)
         if there is not None:
             raise exists(registry, request, name, there)
-        return kind.from_storage(obj)
+        return await settled(partial(kind.from_storage, obj))
     value = resource.cache.form.encode(obj)
     lease = await lease_for(registry, hub)
     try:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from peavine.api.kind import Kind
 from peavine.apiserver.admission.request import DELETE
 from peavine.apiserver.cache import Entry
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.registry.registry import Registry
 from peavine.apiserver.registry.request import Object, WriteRequest
 from peavine.apiserver.registry.update import finished
@@ -66,7 +67,7 @@ async def delete(registry: Registry, request: WriteRequest) -> tuple[Object, boo
         live = form.load(entry)
         check_preconditions(request, live, options.get("preconditions") or {})
         if request.admit and not admitted:
-            old = kind.from_storage(form.load(entry)) if kind.hub is not kind else live
+            old = await registry.read_object(kind, entry) if kind.hub is not kind else live
             review = request.admission(DELETE, None, old)
             await registry.chain.admit(review)
             await registry.chain.validate(review)
@@ -152,8 +153,13 @@ async def _delete_once(registry: Registry, request: WriteRequest, entry: Entry, 
         return await _remove(registry, request, entry, live)
     after = (meta.get("deletionTimestamp"), meta.get("deletionGracePeriodSeconds"), list(meta.get("finalizers") or ()))
     if after == before or request.dry_run:
-        return request.kind.from_storage(live), False
+        return await _shown(request, live), False
     return await _write(registry, request, entry, live), False
+
+
+async def _shown(request: WriteRequest, live: Object) -> Object:
+    """A stored object in the version of the request."""
+    return await settled(lambda: request.kind.from_storage(live))
 
 
 async def _write(registry: Registry, request: WriteRequest, entry: Entry, live: Object) -> Object:
@@ -162,7 +168,7 @@ async def _write(registry: Registry, request: WriteRequest, entry: Entry, live: 
     kv = await registry.store.put(hub.key(entry.namespace, entry.name), value, expect=entry.revision)
     await registry.cache.reached(kv.mod_revision)
     live["metadata"]["resourceVersion"] = str(kv.mod_revision)
-    return request.kind.from_storage(live)
+    return await _shown(request, live)
 
 
 async def _remove(registry: Registry, request: WriteRequest, entry: Entry, live: Object) -> tuple[Object, bool]:
@@ -170,7 +176,7 @@ async def _remove(registry: Registry, request: WriteRequest, entry: Entry, live:
         gone = await registry.store.delete(request.kind.hub.key(entry.namespace, entry.name), expect=entry.revision)
         await registry.cache.reached(gone.mod_revision)
         live["metadata"]["resourceVersion"] = str(gone.mod_revision)
-    return request.kind.from_storage(live), True
+    return await _shown(request, live), True
 
 
 async def _delete_namespace(

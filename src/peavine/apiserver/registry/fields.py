@@ -65,8 +65,10 @@ def _other_versions(registry: Registry, kind: Kind) -> dict[str, Any]:
         return registry.kind(group, version, kind.plural)
 
     def convert(obj: Object, api_version: str) -> Object | None:
-        to = other(api_version)
-        return None if to is None else to.from_storage(kind.to_storage(copy.deepcopy(obj)))
+        source, to = other(obj.get("apiVersion") or kind.api_version), other(api_version)
+        if source is None or to is None:
+            return None
+        return obj if source is to else to.from_storage(source.to_storage(copy.deepcopy(obj)))
 
     def type_at(api_version: str) -> Any:
         to = other(api_version)

@@ -95,7 +95,7 @@ async def evict(registry: Registry, request: WriteRequest, eviction: Object) -> 
         await registry.chain.admit(review)
         await registry.chain.validate(review)
     entry = await registry.read(request.kind, request.namespace, request.name)
-    pod = registry.object(request.kind, entry)
+    pod = await registry.read_object(request.kind, entry)
     removal = _inner(request)
     removal.subresource, removal.options = "", options
     phase = (pod.get("status") or {}).get("phase")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from peavine.api.catalogue import CATALOGUE
@@ -11,12 +13,14 @@ from peavine.apiserver.admission.chain import Chain
 from peavine.apiserver.authentication.user import User
 from peavine.apiserver.cache import Cache, Entry, ResourceCache
 from peavine.apiserver.cache.entries import Form
+from peavine.apiserver.registry.conversions import settled
 from peavine.base.clock import REAL, Clock
 from peavine.machinery import errors
 from peavine.machinery.schema import DEFAULT_VERSION, Schema, Type
 from peavine.store.interface import Store
 
 Object = dict[str, Any]
+TOGETHER_MAX = 500  # objects that a webhook converts at once
 OWN_COMPONENTS = frozenset(("system:kube-controller-manager", "system:kube-scheduler"))
 
 
@@ -146,13 +150,36 @@ class Registry:
 
     async def prepare(self, kind: Kind, entries: Iterable[Entry]) -> None:
         """Before many objects are read in another version: one that a webhook converts is asked for all at once."""
-        ask = kind.hook("prefetch") if kind.hub is not kind else None
-        if ask is not None:
+        if self.waits(kind):
             form = self.resource(kind).cache.form
-            await ask([form.load(entry) for entry in entries])
+            await self.prepare_objects(kind, [form.load(entry) for entry in entries])
+
+    def waits(self, kind: Kind) -> bool:
+        """Whether objects of that version may first have to be converted by a webhook."""
+        return kind.hub is not kind and kind.hook("prefetch") is not None
+
+    async def prepare_objects(self, kind: Kind, objects: list[Object]) -> None:
+        """The same as `prepare` for stored objects that are decoded already."""
+        ask: Any = kind.hook("prefetch")
+        await ask(objects)
+
+    async def read_object(self, kind: Kind, entry: Entry) -> Object:
+        """An entry as a dict in the version of `kind`; the caller's own."""
+        return await settled(lambda: self.object(kind, entry))
+
+    async def read_objects(self, kind: Kind, entries: Iterable[Entry]) -> list[Object]:
+        """Many entries at once: a webhook is asked for some hundred together."""
+        form, found = self.resource(kind).cache.form, iter(entries)
+        objects: list[Object] = []
+        while some := [form.load(entry) for entry in islice(found, TOGETHER_MAX)]:
+            if self.waits(kind):
+                await self.prepare_objects(kind, some)
+            for obj in some:
+                objects.append(await settled(partial(kind.from_storage, obj)))
+        return objects
 
     def object(self, kind: Kind, entry: Entry) -> Object:
-        """An entry as a dict in the version of `kind`; the caller's own."""
+        """The same for who takes part in a conversion. Raises Unconverted."""
         return kind.from_storage(self.resource(kind).cache.form.load(entry))
 
     def stale(self, key: str) -> bool:

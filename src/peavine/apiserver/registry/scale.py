@@ -60,7 +60,7 @@ async def read_scale(registry: Registry, kind: Kind, namespace: str, name: str) 
     entry = registry.resource(kind).current(namespace, name)
     if entry is None:
         raise errors.not_found(f"{kind.plural}/scale", name, kind.group)
-    return scale_of(kind, registry.object(kind, entry))
+    return scale_of(kind, await registry.read_object(kind, entry))
 
 
 async def update_scale(registry: Registry, request: WriteRequest, scale: Object) -> Object:
@@ -118,5 +118,5 @@ async def _change(registry: Registry, request: WriteRequest, change: Any) -> Obj
     request.view = lambda obj: scale_of(kind, obj)
     # The parent is validated and counted as by an update of its spec; managed fields say that it came through scale.
     result, _ = await modify(registry, request, on_parent)
-    obj = result if isinstance(result, dict) else registry.object(kind, result)
+    obj = result if isinstance(result, dict) else await registry.read_object(kind, result)
     return scale_of(kind, obj)

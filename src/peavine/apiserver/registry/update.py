@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from peavine.apiserver.admission.request import UPDATE
 from peavine.apiserver.cache import Entry
 from peavine.apiserver.cache.entries import dumps
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.registry.create import create
 from peavine.apiserver.registry.fields import clean_owners, only_times_differ, track
 from peavine.apiserver.registry.registry import Registry
@@ -76,13 +78,13 @@ async def modify(
             if not create_missing:
                 raise errors.not_found(kind.plural, request.name, kind.group)
             try:
-                return await create(registry, request, change(None), tracked=tracked), True
+                made = await settled(lambda: change(None))
+                return await create(registry, request, made, tracked=tracked), True
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists":
                     raise
                 continue
-        live = registry.object(kind, live_entry)
-        new = change(live)
+        new = await settled(partial(_changed, registry, request, change, live_entry))
         wanted = (new.get("metadata") or {}).get("resourceVersion")
         if wanted and str(wanted) != str(live_entry.revision):
             raise errors.conflict(kind.plural, request.name, kind.group)
@@ -117,11 +119,11 @@ async def _replace(
     kind, hub = request.kind, request.kind.hub
     form = registry.resource(kind).cache.form
     old_hub = form.load(live_entry)
-    old = kind.from_storage(form.load(live_entry)) if kind.hub is not kind else old_hub
+    old = await registry.read_object(kind, live_entry) if kind.hub is not kind else old_hub
     _carry(request, new, old)
     clean_owners(request, new)
     if not tracked:
-        new = track(registry, request, old, new)
+        new = await _tracked(registry, request, old, new)
 
     view = request.view
     review = request.admission(UPDATE, view(new) if view else new, view(old) if view else old)
@@ -132,8 +134,8 @@ async def _replace(
             await chain.admit(review)
             new = review.obj or new if view is None else new
             if not tracked and dumps(new) != before:
-                new = track(registry, request, old, new)
-        new = kind.to_storage(new)
+                new = await _tracked(registry, request, old, new)
+        new = await settled(partial(kind.to_storage, new))
         hub.prepare_update(new, old_hub, request.strategy)
         # What was allowed when it was stored is compared as it is stored.
         problems = hub.validate_update(new, old_hub, request.strategy)
@@ -153,7 +155,7 @@ async def _replace(
             new["metadata"]["resourceVersion"] = str(live_entry.revision)
             if request.admit:
                 await chain.undo(review)
-            return kind.from_storage(new)
+            return await settled(partial(kind.from_storage, new))
         value = form.encode(new)
         try:
             kv = await registry.store.put(key, value, expect=live_entry.revision)
@@ -168,6 +170,14 @@ async def _replace(
             await chain.undo(review)
         raise
     return await registry.settle(kind, live_entry.namespace, live_entry.name, kv.mod_revision, value)
+
+
+def _changed(registry: Registry, request: WriteRequest, change: Change, live_entry: Entry) -> Object:
+    return change(registry.object(request.kind, live_entry))
+
+
+async def _tracked(registry: Registry, request: WriteRequest, old: Object, new: Object) -> Object:
+    return await settled(lambda: track(registry, request, old, new))
 
 
 def _carry(request: WriteRequest, new: Object, old: Object) -> None:
@@ -201,7 +211,7 @@ async def _remove(registry: Registry, request: WriteRequest, live_entry: Entry, 
     """The update that took the last finalizer away: the object goes."""
     kind = request.kind
     if request.dry_run:
-        return kind.from_storage(last)
+        return await settled(partial(kind.from_storage, last))
     try:
         gone = await registry.store.delete(
             kind.hub.key(live_entry.namespace, live_entry.name), expect=live_entry.revision
@@ -210,4 +220,4 @@ async def _remove(registry: Registry, request: WriteRequest, live_entry: Entry, 
         raise _Raced from None
     await registry.cache.reached(gone.mod_revision)
     last["metadata"]["resourceVersion"] = str(gone.mod_revision)
-    return kind.from_storage(last)
+    return await settled(partial(kind.from_storage, last))

@@ -33,8 +33,8 @@ class RegistryWriter:
             raise errors.not_found(resource, name, group)
         return WriteRequest(kind, namespace or "", name, SYSTEM_APISERVER, subresource, manager=MANAGER, admit=False)
 
-    def _object(self, kind: Kind, result: Entry | Object) -> Object:
-        return self._registry.object(kind, result) if isinstance(result, Entry) else result
+    async def _object(self, kind: Kind, result: Entry | Object) -> Object:
+        return await self._registry.read_object(kind, result) if isinstance(result, Entry) else result
 
     async def create(self, group: str, version: str, resource: str, namespace: str | None, obj: Object) -> Object:
         request = self._request(group, version, resource, namespace, "")
@@ -42,7 +42,7 @@ class RegistryWriter:
         obj["metadata"] = dict(obj.get("metadata") or {})
         request.kind.default(obj)
         with _as_api_errors():
-            return self._object(request.kind, await create(self._registry, request, obj))
+            return await self._object(request.kind, await create(self._registry, request, obj))
 
     async def update(
         self, group: str, version: str, resource: str, namespace: str | None, obj: Object, subresource: str = ""
@@ -53,7 +53,7 @@ class RegistryWriter:
         request.kind.default(obj)
         with _as_api_errors():
             result, _ = await update(self._registry, request, obj)
-        return self._object(request.kind, result)
+        return await self._object(request.kind, result)
 
     async def patch(
         self,
@@ -77,7 +77,7 @@ class RegistryWriter:
 
         with _as_api_errors():
             result, _ = await modify(self._registry, request, changed)
-        return self._object(request.kind, result)
+        return await self._object(request.kind, result)
 
     async def delete(
         self, group: str, version: str, resource: str, namespace: str | None, name: str, options: Object | None = None

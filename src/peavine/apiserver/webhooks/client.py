@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import http.client
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
@@ -161,44 +160,6 @@ def _head(target: Target, size: int) -> bytes:
         f"Content-Length: {size}",
     ]
     return "\r\n".join([*lines, "", ""]).encode()
-
-
-def ask_now(lister: Lister, client: Object, review: Object, seconds: float) -> Object:
-    """The same without a loop: it blocks. For conversions, which happen in the middle of synchronous work."""
-    target = resolve(lister, client, seconds)
-    connection = http.client.HTTPSConnection(target.host, target.port, timeout=seconds, context=_named(target))
-    try:
-        headers = {"Content-Type": "application/json", "Host": target.server_name, "Connection": "close"}
-        connection.request("POST", target.path, orjson.dumps(review), headers)
-        response = connection.getresponse()
-        return _understood(response.status, response.read(answer_bytes_max))
-    except (OSError, http.client.HTTPException) as error:
-        raise ValueError(f'Post "{target.url}": {_why(error, target)}') from error
-    except WebhookError as error:
-        raise ValueError(str(error)) from error
-    finally:
-        connection.close()
-
-
-class _Named(ssl.SSLContext):
-    """A context that expects the webhook's name whatever address is dialed."""
-
-    server_name = ""
-
-    def wrap_socket(self, *args: Any, **options: Any) -> Any:
-        options["server_hostname"] = self.server_name
-        return super().wrap_socket(*args, **options)
-
-
-def _named(target: Target) -> ssl.SSLContext:
-    context = _Named(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = target.server_name
-    certificates = target.tls.get_ca_certs(binary_form=True)
-    if certificates:
-        context.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
-    else:
-        context.load_default_certs()
-    return context
 
 
 def _understood(status: int, body: bytes) -> Object:

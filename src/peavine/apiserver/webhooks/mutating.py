@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
 
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.request import CONNECT, CREATE, DELETE, UPDATE, AdmissionRequest, Plugin
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.webhooks.conditions import Conditions
 from peavine.apiserver.webhooks.matching import Match, converted
 from peavine.apiserver.webhooks.review import Configurations, Webhook, call, patch_of
@@ -43,7 +45,7 @@ class MutatingAdmissionWebhook(Plugin):
         for place, hook in enumerate(hooks):
             if again and hook.uid not in state["again"]:
                 continue
-            found = hook.match(req, self._lister, self._registry)
+            found = await settled(partial(hook.match, req, self._lister, self._registry))
             if found is None or not await self._conditions.hold(hook, req, found):
                 continue
             changed = await self._ask(hook, req, found)
@@ -73,7 +75,7 @@ class MutatingAdmissionWebhook(Plugin):
                 log.warning("webhook %s sent a patch that does not apply, failing open: %s", hook.name, error)
                 return False
             raise internal(f"failed calling webhook {orjson.dumps(hook.name).decode()}: {error}") from error
-        new = _whole(self._registry, req, found, patched)
+        new = await settled(lambda: _whole(self._registry, req, found, patched))
         if new == req.obj:
             return False
         req.obj = new

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from peavine.apiserver.admission.chain import PluginContext
 from peavine.apiserver.admission.request import CONNECT, CREATE, DELETE, UPDATE, AdmissionRequest, Plugin
+from peavine.apiserver.registry.conversions import settled
 from peavine.apiserver.webhooks.conditions import Conditions
 from peavine.apiserver.webhooks.matching import Match
 from peavine.apiserver.webhooks.review import Configurations, Webhook, call
@@ -25,7 +27,7 @@ class ValidatingAdmissionWebhook(Plugin):
     async def validate(self, req: AdmissionRequest) -> None:
         wanted = []
         for hook in self._configurations.concerning(req):
-            found = hook.match(req, self._lister, self._registry)
+            found = await settled(partial(hook.match, req, self._lister, self._registry))
             if found is not None and await self._conditions.hold(hook, req, found):
                 wanted.append((hook, found))
         if not wanted:
