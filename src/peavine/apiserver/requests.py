@@ -42,6 +42,7 @@ class RequestInfo:
     raw_headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     peer_certificate: bytes | None = None  # DER of the TLS client certificate; not yet verified
+    peer_chain: tuple[bytes, ...] = ()  # DER of what the client sent beside it, in its order; not verified either
     remote: tuple[str, int] = ("", 0)
     secure: bool = True
 

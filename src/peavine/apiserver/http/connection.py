@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import httptools
 
 from peavine.apiserver.http.messages import UNREAD_BYTES_MAX, Exchange, RawConnection, Response, head
+from peavine.apiserver.http.tls import sent_chain
 from peavine.apiserver.requests import RequestInfo, parse_query
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.peer_certificate: bytes | None = None
+        self.peer_chain: tuple[bytes, ...] = ()
         self.remote = ("", 0)
         self.deadline = 0.0  # monotonic; 0: none. Past it the connection is cut (see HttpServer.sweep)
         self.closed = False
@@ -58,6 +60,8 @@ class Connection(asyncio.Protocol):
         ssl = transport.get_extra_info("ssl_object")
         if ssl is not None:
             self.peer_certificate = ssl.getpeercert(binary_form=True)
+            if self.peer_certificate is not None:
+                self.peer_chain = sent_chain(ssl)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple) and len(peer) >= 2:
             self.remote = (peer[0], peer[1])
@@ -187,6 +191,7 @@ class Connection(asyncio.Protocol):
             headers=headers,
             raw_headers=self._headers,
             peer_certificate=self.peer_certificate,
+            peer_chain=self.peer_chain,
             remote=self.remote,
             secure=self.server.secure,
         )

@@ -8,10 +8,12 @@ import os
 import ssl
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 _VERIFY_PEER = 1
+_DER = 2  # _ssl.ENCODING_DER
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 # OpenSSL asks this about each problem that it finds in a client's certificate: 1 is "go on".
 _go_on = _Callback(lambda _well, _store: 1)
@@ -61,3 +63,12 @@ def take_any_client_certificate(context: ssl.SSLContext) -> bool:
         return False
     set_verify(pointer, _VERIFY_PEER, _go_on)
     return True
+
+
+def sent_chain(connection: Any) -> tuple[bytes, ...]:
+    """What the client of an `ssl.SSLObject` sent behind its own certificate, as DER: its intermediate authorities."""
+    if hasattr(connection, "get_unverified_chain"):  # Python 3.13
+        return tuple(connection.get_unverified_chain()[1:])
+    ask = getattr(connection._sslobj, "get_unverified_chain", None)
+    found = ask() if ask is not None else None
+    return tuple(certificate.public_bytes(_DER) for certificate in (found or ())[1:])
