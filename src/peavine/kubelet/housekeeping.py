@@ -46,7 +46,9 @@ class Housekeeping:
     async def collect_containers(self) -> None:
         """Remove dead containers beyond what is kept, and dead sandboxes that nothing belongs to."""
         for worker in list(self._kubelet.workers.values()):
-            await self.collect_pod(worker)
+            # A resting pod has nothing to collect: it was looked through before it went to rest.
+            if not worker.resting:
+                await self.collect_pod(worker)
 
     async def collect_pod(self, worker: PodWorker) -> None:
         runtime, record = self._kubelet.runtime, worker.record

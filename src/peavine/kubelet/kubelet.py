@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peavine.api.core.podstate import unix_time
+from peavine.api.core.resources import pod_requests
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client.events import EventRecorder
 from peavine.client.informer import Informer
 from peavine.client.rest import Client
-from peavine.kubelet.cri.features import Features, node_handlers, read_features
+from peavine.kubelet.cri.features import Features
 from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
@@ -31,16 +32,19 @@ from peavine.kubelet.options import Options
 from peavine.kubelet.paths import Paths
 from peavine.kubelet.pods import downward, environment, resources
 from peavine.kubelet.pods.crashes import Crashes
-from peavine.kubelet.pods.records import POD_NAME, POD_NAMESPACE, POD_UID, Container
+from peavine.kubelet.pods.packing import Packed, pack
+from peavine.kubelet.pods.records import Container, PodRecord, pod_record
 from peavine.kubelet.pods.worker import PodWorker
+from peavine.kubelet.podsource import PodSource
 from peavine.kubelet.probes.worker import Probes, Target
+from peavine.kubelet.runtimewatch import RuntimeWatch
 from peavine.kubelet.server.stats import Rates
-from peavine.kubelet.static import HASH, MIRROR, StaticPods
+from peavine.kubelet.static import StaticPods
 from peavine.kubelet.volumes.manager import VolumeManager
 from peavine.kubelet.volumes.simulated import SimulatedVolumes
 from peavine.kubelet.volumes.source import VolumeError, VolumeHost
 from peavine.machinery.errors import ApiError
-from peavine.machinery.quantity import parse_quantity
+from peavine.machinery.quantity import Quantity, parse_quantity
 
 if TYPE_CHECKING:
     from peavine.kubelet.plugins.devices import Devices
@@ -48,11 +52,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
-RELIST_SECONDS = 1.0
-# With events from the runtime, listing everything is only a safety net.
-RELIST_SECONDS_WITH_EVENTS = 30.0
-RUNTIME_STATUS_SECONDS = 5.0
-ORPHAN_SECONDS = 2.0
 REPORTS_AT_ONCE_MAX = 8
 # A duty of the kubelet that failed for reasons nobody thought of is begun again after this.
 BROKEN_SECONDS = 5.0
@@ -97,7 +96,10 @@ class Kubelet:
             self.puller = Puller(runtime, parallel_max=1, clock=clock)
         self.crashes = Crashes(options.crash_backoff_seconds, options.crash_backoff_seconds_max)
         selector = "" if self.many else f"spec.nodeName={options.node_name}"
-        self.pods = Informer(self.pods_api, field_selector=selector, clock=clock)
+        # Pods without containers do nothing most of the time, and there may be very many.
+        self.packs = hasattr(runtime, "recall")
+        transform = pack if self.packs else None
+        self.pods = Informer(self.pods_api, field_selector=selector, transform=transform, clock=clock)
         self.services = Informer(client.resource("v1", "services"), transform=_slim_service, clock=clock)
         self.node_objects = Informer(
             client.resource("v1", "nodes"),
@@ -106,14 +108,14 @@ class Kubelet:
             clock=clock,
         )
         self.workers: dict[str, PodWorker] = {}
+        self._by_node: dict[str, set[PodWorker]] = {}
+        self._requests: dict[tuple[tuple[str, str], ...], dict[str, Quantity]] = {}
+        self.source, self.watch = PodSource(self), RuntimeWatch(self)
         self.network_ready, self.network_message = False, "starting"
-        self.features, self.features_known = Features(), False
-        self.runtime_healthy = False
+        self.features = Features()
         self.stopping = False
         self.started_at = clock.time()
-        self._by_container: dict[str, PodWorker] = {}
         self._ips: dict[str, list[str]] = {}
-        self._relisted = asyncio.Event()
         self.volumes: VolumeManager | SimulatedVolumes = (
             self._volume_manager() if options.cgroups else SimulatedVolumes()
         )
@@ -127,8 +129,6 @@ class Kubelet:
         self.rates = Rates()
         # Many pods change at once: their reports share this many connections.
         self.reports = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
-        # (namespace, name) -> the mirror pod of a static pod
-        self.mirrors: dict[tuple[str, str], Object] = {}
         self.static: StaticPods | None = None
         self.devices: Devices | None = None
         self.cpus: CpuManager | None = None
@@ -165,21 +165,22 @@ class Kubelet:
             )
             try:
                 tasks.start(self.recorder.run(), name="events")
-                tasks.start(self._keep(self._watch_runtime_status, "runtime status"), name="runtime status")
+                tasks.start(self._keep(self.watch.watch_status, "runtime status"), name="runtime status")
                 for registrar in self.registrars.values():
                     tasks.start(self._keep(registrar.run, "node"), name=f"node {registrar.node.name}")
                 tasks.start(self.services.run(), name="services")
                 tasks.start(self.node_objects.run(), name="nodes")
                 await self.services.synced.wait()
                 await self.node_objects.synced.wait()
-                self.pods.add_handler(added=self._pod_added, updated=self._pod_updated, deleted=self._pod_deleted)
+                source = self.source
+                self.pods.add_handler(added=source.added, updated=source.updated, deleted=source.deleted)
                 tasks.start(self.pods.run(), name="pods")
                 await self.pods.synced.wait()
-                tasks.start(self._keep(self._watch_events, "runtime events"), name="runtime events")
+                tasks.start(self._keep(self.watch.follow_events, "runtime events"), name="runtime events")
                 tasks.start(self._keep(self._housekeeping, "housekeeping"), name="housekeeping")
                 if self.options.cgroups:
                     self._start_node_duties(tasks)
-                await self._keep(self._relist_forever, "relist")
+                await self._keep(self.watch.relist, "relist")
             finally:
                 # Workers that are cut off now are not to begin anew.
                 self.stopping = True
@@ -240,62 +241,42 @@ class Kubelet:
 
         return self.scope.start(wait(), name="timer")
 
-    # ---- pods of the API
-    def _ours(self, pod: Object) -> bool:
-        return (pod.get("spec") or {}).get("nodeName") in self.nodes
+    # ---- its pods
+    def take_in(self, worker: PodWorker) -> None:
+        self.workers[worker.uid] = worker
+        self._by_node.setdefault(worker.node_name, set()).add(worker)
 
-    def _pod_added(self, pod: Object) -> None:
-        if not self._ours(pod):
-            return
-        if _is_mirror(pod):
-            self._mirror_seen(pod)
-            return
-        uid = pod["metadata"]["uid"]
-        worker = self.workers.get(uid)
-        if worker is not None:
-            worker.gone_from_api = False
-            worker.update(pod)
-            return
-        worker = self.workers[uid] = PodWorker(self, pod)
-        if pod["metadata"].get("deletionTimestamp"):
-            worker.update(pod)
-        else:
-            worker.wake()
+    def neighbours(self, worker: PodWorker) -> list[PodWorker]:
+        """The other pods of its node that hold resources."""
+        found = self._by_node.get(worker.node_name, set())
+        return [w for w in found if w is not worker and w.admitted and not w.finished]
 
-    def _pod_updated(self, old: Object, new: Object) -> None:
-        worker = self.workers.get(new["metadata"]["uid"])
-        if worker is None:
-            self._pod_added(new)
-        else:
-            worker.update(new)
+    def shared_requests(self, pod: Object) -> dict[str, Quantity]:
+        """What the pod asks for; pods that ask for the same share one answer."""
+        found = pod_requests(pod)
+        key = tuple(sorted((name, str(amount)) for name, amount in found.items()))
+        return self._requests.setdefault(key, found)
 
-    def _mirror_seen(self, mirror: Object, *, gone: bool = False) -> None:
-        meta = mirror["metadata"]
-        key = (meta["namespace"], meta["name"])
-        if gone:
-            self.mirrors.pop(key, None)
-        else:
-            self.mirrors[key] = mirror
-            source = meta["annotations"].get(MIRROR)
-            for worker in self.workers.values():
-                if worker.static_source and worker.pod["metadata"]["annotations"].get(HASH) == source:
-                    worker.reporter.mirror(mirror)
-        if self.static is not None and (gone or meta.get("deletionTimestamp")):
-            self.static.nudge()
+    def packed(self, pod: Object, *, newest: Object) -> Packed | None:
+        """The informer's copy of the pod, if it is packed and as new as what the API has told us otherwise."""
+        meta = pod["metadata"]
+        held = self.pods.get(meta.get("namespace", "default"), meta["name"])
+        if not isinstance(held, Packed):
+            return None
+        version = newest["metadata"].get("resourceVersion")
+        told = held["metadata"]
+        return held if (told.get("uid"), told.get("resourceVersion")) == (meta["uid"], version) else None
 
-    def _pod_deleted(self, pod: Object) -> None:
-        if _is_mirror(pod):
-            self._mirror_seen(pod, gone=True)
-            return
-        worker = self.workers.get(pod["metadata"]["uid"])
-        if worker is not None:
-            worker.pod = pod
-            worker.delete()
+    def recall(self, uid: str) -> PodRecord:
+        """What the runtime knows of a resting pod, at once."""
+        sandboxes, containers = self.runtime.recall(uid)  # type: ignore[attr-defined]
+        return pod_record(uid, sandboxes, containers)
 
     def forget(self, worker: PodWorker) -> None:
         """The pod is gone for good, here and in the API."""
         self.workers.pop(worker.uid, None)
-        self._by_container = {i: w for i, w in self._by_container.items() if w is not worker}
+        self._by_node.get(worker.node_name, set()).discard(worker)
+        self.watch.forget(worker)
         self._ips.pop(worker.uid, None)
         self.crashes.forget(worker.uid)
         self.puller.forget_owner(worker.uid)
@@ -308,137 +289,6 @@ class Kubelet:
             self.devices.release(worker.uid)
         if self.cpus is not None and self.cpus.release(worker.uid):
             self.scope.start(self._confine_others(), name="shared cpus")
-
-    def status_written(self, worker: PodWorker, pod: Object) -> None:
-        """Room for those who wait for a status to be known."""
-
-    # ---- the runtime
-    def index(self, worker: PodWorker) -> None:
-        for container in worker.record.containers:
-            self._by_container[container.id] = worker
-        for sandbox in worker.record.sandboxes:
-            self._by_container[sandbox.id] = worker
-
-    def index_container(self, worker: PodWorker, identity: str) -> None:
-        """Known from its first moment: it may end before anybody looks again."""
-        self._by_container[identity] = worker
-
-    async def _watch_events(self) -> None:
-        while True:
-            try:
-                async for event in self.runtime.events():
-                    worker = self._by_container.get(event.container_id)
-                    if worker is None:
-                        # Of a pod that we have not looked at since it was made: look at everything.
-                        self._relisted.set()
-                        continue
-                    if event.kind == "exited":
-                        worker.note_exit(event.container_id)
-                    worker.wake()
-            except RpcError as error:
-                if error.code == "UNIMPLEMENTED":
-                    self.relist_seconds = RELIST_SECONDS
-                    return
-                log.info("runtime events: %s", error)
-            self._relisted.set()
-            await self.clock.sleep(0.5)
-
-    relist_seconds = RELIST_SECONDS_WITH_EVENTS
-
-    async def _relist_forever(self) -> None:
-        """Find what events have not told: ends of containers, and pods that nobody knows any more."""
-        seen: dict[str, int] = {}
-        while True:
-            # Before looking: what is told during the look needs another one.
-            self._relisted.clear()
-            try:
-                seen = await self._relist(seen)
-            except RpcError as error:
-                log.info("relist: %s", error)
-            try:
-                async with asyncio.timeout(self.relist_seconds):
-                    await self._relisted.wait()
-                await self.clock.sleep(0.05)
-            except TimeoutError:
-                continue
-
-    async def _relist(self, seen: dict[str, int]) -> dict[str, int]:
-        containers, sandboxes = await asyncio.gather(self.runtime.list_containers(), self.runtime.list_sandboxes())
-        now = {}
-        for item in [*containers, *sandboxes]:
-            labels = item.get("labels") or {}
-            uid = labels.get(POD_UID)
-            if uid is None:
-                continue
-            now[item["id"]] = item.get("state", 0)
-            worker = self.workers.get(uid)
-            if worker is None:
-                self._adopt_orphan(labels, uid)
-            elif seen.get(item["id"]) != now[item["id"]]:
-                worker.wake()
-        for identity in seen.keys() - now.keys():
-            worker = self._by_container.pop(identity, None)
-            if worker is not None:
-                worker.wake()
-        return now
-
-    def _adopt_orphan(self, labels: dict[str, str], uid: str) -> None:
-        """Containers of a pod that the API does not have: take them down as if it had been deleted."""
-        if not self.pods.synced.is_set():
-            return
-        log.info("pod %s/%s is not known to the API: taking it down", labels.get(POD_NAMESPACE), labels.get(POD_NAME))
-        meta = {"name": labels.get(POD_NAME, uid), "namespace": labels.get(POD_NAMESPACE, "default"), "uid": uid}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"nodeName": self.options.node_name}}
-        worker = self.workers[uid] = PodWorker(self, pod)
-        worker.gone_from_api = True
-        worker.end(ORPHAN_SECONDS)
-
-    def own_start_failed(self, container_id: str) -> None:
-        self._relisted.set()
-
-    async def _watch_runtime_status(self) -> None:
-        while True:
-            try:
-                await self._check_runtime()
-            except RpcError as error:
-                self.runtime_healthy = False
-                self._set_not_ready(f"[container runtime is down, {error}]")
-            ready = self.network_ready and self.runtime_healthy
-            await self.clock.sleep(RUNTIME_STATUS_SECONDS if ready else 0.2)
-
-    async def _check_runtime(self) -> None:
-        status = (await self.runtime.status()).get("status") or {}
-        conditions = {c.get("type"): c for c in status.get("conditions") or []}
-        network, runtime = conditions.get("NetworkReady", {}), conditions.get("RuntimeReady", {})
-        self.runtime_healthy = bool(runtime.get("status"))
-        was = self.network_ready
-        self.network_ready = bool(network.get("status"))
-        self.network_message = "container runtime network not ready: NetworkReady=false" + (
-            f" reason:{network.get('reason', '')} message:{network.get('message', '')}"
-        )
-        if not next(iter(self.nodes.values())).runtime_version or not self.features_known:
-            version = await self.runtime.version()
-            self.features, self.features_known = read_features(await self.runtime.status(), version), True
-            for node in self.nodes.values():
-                node.runtime_version = f"{version.get('runtime_name', '')}://{version.get('runtime_version', '')}"
-                node.handlers = node_handlers(self.features)
-                node.features = {"supplementalGroupsPolicy": self.features.supplemental_groups_policy}
-        if not self.runtime_healthy:
-            self._set_not_ready(
-                f"container runtime not ready: RuntimeReady=false reason:{runtime.get('reason', '')}"
-                f" message:{runtime.get('message', '')}"
-            )
-        else:
-            self._set_not_ready("" if self.network_ready else self.network_message)
-        if self.network_ready and not was:
-            for worker in list(self.workers.values()):
-                worker.wake()
-
-    def _set_not_ready(self, why: str) -> None:
-        for name, node in self.nodes.items():
-            if node.not_ready != why:
-                node.not_ready = why
-                self.registrars[name].nudge()
 
     async def _refresh_node(self) -> None:
         node = next(iter(self.nodes.values()))
@@ -464,11 +314,7 @@ class Kubelet:
         node = self.nodes.get(self.node_name_of(worker))
         if node is None or ((worker.pod.get("status") or {}).get("startTime") and worker.record.containers):
             return None
-        others = [
-            other.pod
-            for other in self.workers.values()
-            if other is not worker and other.admitted and not other.finished and self.node_name_of(other) == node.name
-        ]
+        others = [other.requests for other in self.neighbours(worker)]
         if not self.features.supplemental_groups_policy and self.options.cgroups:
             context = (worker.pod.get("spec") or {}).get("securityContext") or {}
             if context.get("supplementalGroupsPolicy") == "Strict":
@@ -479,7 +325,7 @@ class Kubelet:
         return admission.refusal(worker.pod, node, self.node_objects.get(None, node.name), others, self.options)
 
     def node_name_of(self, worker: PodWorker) -> str:
-        return (worker.pod.get("spec") or {}).get("nodeName") or self.options.node_name
+        return worker.node_name
 
     def host_ips(self, worker: PodWorker) -> list[str]:
         node = self.nodes.get(self.node_name_of(worker))
@@ -494,7 +340,8 @@ class Kubelet:
         return downward.Facts(ips, host, name, node.allocatable if node is not None else {})
 
     def note_ips(self, worker: PodWorker, ips: list[str]) -> None:
-        self._ips[worker.uid] = ips
+        if self.options.cgroups:
+            self._ips[worker.uid] = ips
 
     def service_variables(self, pod: Object) -> dict[str, str]:
         links = (pod.get("spec") or {}).get("enableServiceLinks")
@@ -647,10 +494,6 @@ class Kubelet:
         from peavine.kubelet.housekeeping import Housekeeping
 
         await Housekeeping(self).run()
-
-
-def _is_mirror(pod: Object) -> bool:
-    return MIRROR in (pod["metadata"].get("annotations") or {})
 
 
 def _slim_service(service: Object) -> Object:

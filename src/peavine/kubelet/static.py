@@ -150,7 +150,8 @@ class StaticPods:
                     # The old version of this pod is still going down.
                     asyncio.get_running_loop().call_later(0.5, self._nudge.set)
                     continue
-                worker = kubelet.workers[uid] = PodWorker(kubelet, pod)
+                worker = PodWorker(kubelet, pod)
+                kubelet.take_in(worker)
                 worker.static_source = "file"
                 worker.wake()
             self._pods[uid] = pod
@@ -160,7 +161,7 @@ class StaticPods:
         kubelet = self._kubelet
         wanted = {_key(pod): pod for pod in self._pods.values()}
         for key, pod in wanted.items():
-            mirror = kubelet.mirrors.get(key)
+            mirror = kubelet.source.mirrors.get(key)
             try:
                 if (
                     mirror is not None
@@ -170,7 +171,7 @@ class StaticPods:
                     mirror = None
                 if mirror is None:
                     made = await kubelet.pods_api.create(self._mirror_of(pod))
-                    kubelet.mirrors[key] = made
+                    kubelet.source.mirrors[key] = made
                     worker = kubelet.workers.get(pod["metadata"]["uid"])
                     if worker is not None:
                         worker.reporter.mirror(made)
@@ -178,11 +179,11 @@ class StaticPods:
                 if not (isinstance(error, ApiError) and error.code == 409):
                     log.info("mirror pod %s: %s", "/".join(key), error)
                     asyncio.get_running_loop().call_later(2.0, self._nudge.set)
-        for key, mirror in list(kubelet.mirrors.items()):
+        for key, mirror in list(kubelet.source.mirrors.items()):
             if key not in wanted:
                 with contextlib.suppress(ApiError, Unreachable):
                     await self._remove(mirror)
-                    kubelet.mirrors.pop(key, None)
+                    kubelet.source.mirrors.pop(key, None)
 
     async def _remove(self, mirror: Object) -> None:
         meta = mirror["metadata"]

@@ -23,52 +23,91 @@ import asyncio
 import contextlib
 import fnmatch
 import hashlib
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from peavine.base.clock import REAL, Clock
 from peavine.kubelet.cri.runtime import (
     CONTAINER_CREATED,
     CONTAINER_EXITED,
     CONTAINER_RUNNING,
+    NAMESPACE_NODE,
     ExecResult,
     Message,
     RpcError,
     RuntimeEvent,
 )
 
+POD_NAME, POD_NAMESPACE, POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"
+POD_LABELS = (POD_NAME, POD_NAMESPACE, POD_UID)
+CONTAINER_NAME = "io.kubernetes.container.name"
 PREFIX = "simulated.peavine.io/"
 JOB_SECONDS_DEFAULT = 0.1
 EVENTS_MAX = 100_000
+SHARED_MAX = 10_000
 
 
+class Shared:
+    """Dicts whose keys many have in common: the keys once, the values as a tuple, equal tuples once."""
+
+    __slots__ = ("_keys", "_values")
+    _known: ClassVar[dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+
+    def __init__(self, content: Message) -> None:
+        self._keys = self._once(tuple(content))
+        self._values = self._once(tuple(content.values()))
+
+    @classmethod
+    def _once(cls, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(cls._known) > SHARED_MAX:
+            cls._known.clear()
+        return cls._known.setdefault(items, items)
+
+    def whole(self) -> Message:
+        return dict(zip(self._keys, self._values))
+
+
+@dataclass(slots=True)
 class _Container:
-    __slots__ = (
-        "config",
-        "ended",
-        "exit_code",
-        "finished_at",
-        "id",
-        "killed",
-        "sandbox",
-        "script",
-        "started_at",
-        "state",
-    )
+    id: str
+    sandbox: _Sandbox
+    name: str
+    attempt: int
+    image: str
+    # Upstream's annotations of containers; the labels follow from the pod.
+    annotations: Shared
+    log_path: str
+    script: dict[str, str] | None
+    state: int = CONTAINER_CREATED
+    exit_code: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    ended: asyncio.TimerHandle | asyncio.Task[None] | None = None
+    killed: asyncio.Future[None] | None = None
 
-    def __init__(self, identity: str, sandbox: _Sandbox, config: Message, script: dict[str, str]) -> None:
-        self.id, self.sandbox, self.config, self.script = identity, sandbox, config, script
-        self.state, self.exit_code, self.started_at, self.finished_at = CONTAINER_CREATED, 0, 0, 0
-        self.ended: asyncio.TimerHandle | asyncio.Task[None] | None = None
-        self.killed: asyncio.Future[None] | None = None
+    def says(self, name: str, default: str = "") -> str:
+        return (self.script or {}).get(name, default)
 
 
+@dataclass(slots=True)
 class _Sandbox:
-    __slots__ = ("config", "created_at", "id", "ip", "ready")
-
-    def __init__(self, identity: str, config: Message, ip: str, created_at: int) -> None:
-        self.id, self.config, self.ip, self.created_at, self.ready = identity, config, ip, created_at, True
+    id: str
+    uid: str
+    name: str
+    namespace: str
+    attempt: int
+    labels: Shared
+    # Only where nobody else knows the pod's annotations.
+    annotations: dict[str, str] | None
+    log_directory: str
+    host_network: bool
+    ip: str
+    created_at: int
+    ready: bool = True
+    containers: tuple[_Container, ...] = ()
 
 
 class SimulatedRuntime:
@@ -88,7 +127,8 @@ class SimulatedRuntime:
         self._pod_of, self._clock, self._network = pod_of, clock, network
         self._sandboxes: dict[str, _Sandbox] = {}
         self._containers: dict[str, _Container] = {}
-        self._by_pod: dict[str, tuple[dict[str, _Sandbox], dict[str, _Container]]] = {}
+        # pod uid -> its sandboxes, which know their containers
+        self._by_pod: dict[str, tuple[_Sandbox, ...]] = {}
         self._images: dict[str, Message] = {}
         self._events: asyncio.Queue[RuntimeEvent] = asyncio.Queue(EVENTS_MAX)
         self._count = 0
@@ -120,18 +160,25 @@ class SimulatedRuntime:
         return {"status": {"conditions": conditions}}
 
     async def run_sandbox(self, config: Message, handler: str = "") -> str:
-        uid = config["metadata"]["uid"]
-        identity = self._identity()
-        host = ((config.get("linux") or {}).get("security_context") or {}).get("namespace_options", {}).get("network")
-        # A hundred thousand pods may live here: keep what is asked for later.
-        kept: Message = {k: config[k] for k in ("metadata", "labels", "log_directory") if k in config}
-        options = ((config.get("linux") or {}).get("security_context") or {}).get("namespace_options")
-        kept["linux"] = {"security_context": {"namespace_options": options or {}}}
-        if self._pod_of(uid) is None:
-            kept["annotations"] = config.get("annotations") or {}
-        sandbox = _Sandbox(identity, kept, "" if host == 2 else self._address(), self._now())
+        meta, identity = config["metadata"], self._identity()
+        options = ((config.get("linux") or {}).get("security_context") or {}).get("namespace_options") or {}
+        host = options.get("network") == NAMESPACE_NODE
+        known = self._pod_of(meta["uid"]) is not None
+        sandbox = _Sandbox(
+            id=identity,
+            uid=meta["uid"],
+            name=meta["name"],
+            namespace=sys.intern(meta.get("namespace", "")),
+            attempt=meta.get("attempt", 0),
+            labels=Shared({k: v for k, v in (config.get("labels") or {}).items() if k not in POD_LABELS}),
+            annotations=None if known else config.get("annotations") or {},
+            log_directory=config.get("log_directory", ""),
+            host_network=host,
+            ip="" if host else self._address(),
+            created_at=self._now(),
+        )
         self._sandboxes[identity] = sandbox
-        self._by_pod.setdefault(uid, ({}, {}))[0][identity] = sandbox
+        self._by_pod[sandbox.uid] = (*self._by_pod.get(sandbox.uid, ()), sandbox)
         return identity
 
     def _sandbox(self, sandbox_id: str) -> _Sandbox:
@@ -144,59 +191,67 @@ class SimulatedRuntime:
         sandbox = self._sandboxes.get(sandbox_id)
         if sandbox is None:
             return
-        for container in list(self._pod(sandbox)[1].values()):
-            if container.sandbox is sandbox and container.state == CONTAINER_RUNNING:
+        for container in sandbox.containers:
+            if container.state == CONTAINER_RUNNING:
                 self._end(container, 137)
         if sandbox.ready and sandbox.ip:
             self._free.append(sandbox.ip)
         sandbox.ready = False
-
-    def _pod(self, sandbox: _Sandbox) -> tuple[dict[str, _Sandbox], dict[str, _Container]]:
-        return self._by_pod[sandbox.config["metadata"]["uid"]]
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         await self.stop_sandbox(sandbox_id)
         sandbox = self._sandboxes.pop(sandbox_id, None)
         if sandbox is None:
             return
-        sandboxes, containers = self._pod(sandbox)
-        for container in [c for c in containers.values() if c.sandbox is sandbox]:
+        for container in sandbox.containers:
             await self.remove_container(container.id)
-        sandboxes.pop(sandbox_id, None)
-        if not sandboxes and not containers:
-            self._by_pod.pop(sandbox.config["metadata"]["uid"], None)
+        left = tuple(other for other in self._by_pod.get(sandbox.uid, ()) if other is not sandbox)
+        if left:
+            self._by_pod[sandbox.uid] = left
+        else:
+            self._by_pod.pop(sandbox.uid, None)
 
     async def sandbox_status(self, sandbox_id: str) -> Message:
-        sandbox = self._sandbox(sandbox_id)
-        linux = sandbox.config.get("linux") or {}
-        options = (linux.get("security_context") or {}).get("namespace_options") or {}
+        return self._sandbox_status(self._sandbox(sandbox_id))
+
+    def _sandbox_status(self, sandbox: _Sandbox) -> Message:
         return {
             **self._listed(sandbox),
             "network": {"ip": sandbox.ip} if sandbox.ready else {},
-            "linux": {"namespaces": {"options": options}},
+            "linux": {"namespaces": {"options": {"network": NAMESPACE_NODE if sandbox.host_network else 0}}},
         }
 
     def _listed(self, sandbox: _Sandbox) -> Message:
         return {
             "id": sandbox.id,
-            "metadata": sandbox.config["metadata"],
+            "metadata": {
+                "name": sandbox.name,
+                "namespace": sandbox.namespace,
+                "uid": sandbox.uid,
+                "attempt": sandbox.attempt,
+            },
             "state": 0 if sandbox.ready else 1,
             "created_at": sandbox.created_at,
-            "labels": sandbox.config.get("labels") or {},
+            "labels": sandbox.labels.whole() | _pod_labels(sandbox),
         }
 
     async def list_sandboxes(self, labels: dict[str, str] | None = None) -> list[Message]:
-        from peavine.kubelet.pods.records import POD_UID
-
-        chosen = self._sandboxes
         if labels and POD_UID in labels:
-            chosen = self._by_pod.get(labels[POD_UID], ({}, {}))[0]
-        return [self._listed(sandbox) for sandbox in chosen.values()]
+            return [self._listed(sandbox) for sandbox in self._by_pod.get(labels[POD_UID], ())]
+        return [self._listed(sandbox) for sandbox in self._sandboxes.values()]
+
+    def recall(self, uid: str) -> tuple[list[Message], list[Message]]:
+        """Statuses of a pod's sandboxes and containers, at once: what no real runtime can."""
+        sandboxes = self._by_pod.get(uid, ())
+        return (
+            [self._sandbox_status(sandbox) for sandbox in sandboxes],
+            [self._status(container) for sandbox in sandboxes for container in sandbox.containers],
+        )
 
     # ---- containers
     def _script(self, sandbox: _Sandbox, name: str) -> dict[str, str]:
-        pod = self._pod_of(sandbox.config["metadata"]["uid"])
-        annotations = (pod["metadata"].get("annotations") or {}) if pod else sandbox.config.get("annotations") or {}
+        pod = self._pod_of(sandbox.uid)
+        annotations = (pod["metadata"].get("annotations") or {}) if pod else sandbox.annotations or {}
         script = self._staged(sandbox, name)
         for key, value in annotations.items():
             if key.startswith(PREFIX) and f"{name}.{key}" not in annotations:
@@ -215,28 +270,35 @@ class SimulatedRuntime:
 
     def _staged(self, sandbox: _Sandbox, name: str) -> dict[str, str]:
         """What the stages say: every stage that matches, later ones over earlier ones."""
-        meta, labels = sandbox.config["metadata"], sandbox.config.get("labels") or {}
+        labels = sandbox.labels.whole()
         script: dict[str, str] = {}
         for stage in self._stages:
             match = stage.get("match") or {}
             if (
-                match.get("namespace", meta["namespace"]) == meta["namespace"]
+                match.get("namespace", sandbox.namespace) == sandbox.namespace
                 and match.get("container", name) == name
-                and fnmatch.fnmatchcase(meta["name"], match.get("pod", "*"))
+                and fnmatch.fnmatchcase(sandbox.name, match.get("pod", "*"))
                 and all(labels.get(k) == v for k, v in (match.get("labels") or {}).items())
             ):
                 script |= {key: str(value) for key, value in (stage.get("script") or {}).items()}
         return script
 
     async def create_container(self, sandbox_id: str, config: Message, sandbox_config: Message) -> str:
-        sandbox = self._sandbox(sandbox_id)
-        identity = self._identity()
-        kept: Message = {k: config[k] for k in ("metadata", "labels", "annotations", "image") if k in config}
-        kept["log_path"] = str(Path(sandbox.config.get("log_directory", "")) / config.get("log_path", ""))
-        container = _Container(identity, sandbox, kept, self._script(sandbox, config["metadata"]["name"]))
-        self._containers[identity] = container
-        self._pod(sandbox)[1][identity] = container
-        return identity
+        sandbox, meta = self._sandbox(sandbox_id), config["metadata"]
+        image = config["image"]
+        container = _Container(
+            id=self._identity(),
+            sandbox=sandbox,
+            name=sys.intern(meta["name"]),
+            attempt=meta.get("attempt", 0),
+            image=sys.intern(image.get("user_specified_image") or image.get("image", "")),
+            annotations=Shared(config.get("annotations") or {}),
+            log_path=sys.intern(config.get("log_path", "")),
+            script=self._script(sandbox, meta["name"]) or None,
+        )
+        self._containers[container.id] = container
+        sandbox.containers = (*sandbox.containers, container)
+        return container.id
 
     def _container(self, container_id: str) -> _Container:
         try:
@@ -248,13 +310,13 @@ class SimulatedRuntime:
 
     async def start_container(self, container_id: str) -> None:
         container = self._container(container_id)
-        delay = float(container.script.get("start-delay", 0))
+        delay = float(container.says("start-delay", "0"))
         if delay:
             await self._clock.sleep(delay)
         container.state, container.started_at = CONTAINER_RUNNING, self._now()
-        if "run-for" in container.script:
-            seconds = float(container.script["run-for"])
-            code = int(container.script.get("exit-code", 0))
+        if container.says("run-for"):
+            seconds = float(container.says("run-for"))
+            code = int(container.says("exit-code", "0"))
             if self._clock is REAL:
                 loop = asyncio.get_running_loop()
                 container.ended = loop.call_later(seconds, self._end, container, code)
@@ -286,7 +348,7 @@ class SimulatedRuntime:
         container = self._containers.get(container_id)
         if container is None or container.state != CONTAINER_RUNNING:
             return
-        if container.script.get("ignore-stop") == "true" and timeout > 0:
+        if container.says("ignore-stop") == "true" and timeout > 0:
             container.killed = container.killed or asyncio.get_running_loop().create_future()
             waiting = asyncio.ensure_future(self._clock.sleep(timeout))
             await asyncio.wait({container.killed, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -300,34 +362,32 @@ class SimulatedRuntime:
         if container is None:
             return
         self._end(container, 137)
-        held = self._by_pod.get(container.sandbox.config["metadata"]["uid"])
-        if held is not None:
-            held[1].pop(container_id, None)
+        sandbox = container.sandbox
+        sandbox.containers = tuple(other for other in sandbox.containers if other is not container)
 
     def _listed_container(self, container: _Container) -> Message:
-        config = container.config
         return {
             "id": container.id,
             "pod_sandbox_id": container.sandbox.id,
-            "metadata": config["metadata"],
-            "image": config["image"],
+            "metadata": {"name": container.name, "attempt": container.attempt},
+            "image": {"image": container.image},
             "state": container.state,
             "created_at": container.started_at or container.sandbox.created_at,
-            "labels": config.get("labels") or {},
-            "annotations": config.get("annotations") or {},
+            "labels": _pod_labels(container.sandbox) | {CONTAINER_NAME: container.name},
+            "annotations": container.annotations.whole(),
         }
 
     async def container_status(self, container_id: str) -> Message:
-        container = self._container(container_id)
-        image = container.config["image"].get("user_specified_image") or container.config["image"]["image"]
+        return self._status(self._container(container_id))
+
+    def _status(self, container: _Container) -> Message:
         return {
             **self._listed_container(container),
-            "image": {"image": image},
-            "image_ref": "simulated@sha256:" + hashlib.sha256(image.encode()).hexdigest(),
+            "image_ref": "simulated@sha256:" + hashlib.sha256(container.image.encode()).hexdigest(),
             "started_at": container.started_at,
             "finished_at": container.finished_at,
             "exit_code": container.exit_code,
-            "log_path": container.config.get("log_path", ""),
+            "log_path": str(Path(container.sandbox.log_directory) / container.log_path),
         }
 
     async def container_info(self, container_id: str) -> dict[str, str]:
@@ -335,12 +395,10 @@ class SimulatedRuntime:
         return {}
 
     async def list_containers(self, labels: dict[str, str] | None = None) -> list[Message]:
-        from peavine.kubelet.pods.records import POD_UID
-
-        chosen = self._containers
         if labels and POD_UID in labels:
-            chosen = self._by_pod.get(labels[POD_UID], ({}, {}))[1]
-        return [self._listed_container(container) for container in chosen.values()]
+            found = self._by_pod.get(labels[POD_UID], ())
+            return [self._listed_container(c) for sandbox in found for c in sandbox.containers]
+        return [self._listed_container(container) for container in self._containers.values()]
 
     async def update_resources(self, container_id: str, resources: Message) -> None:
         self._container(container_id)
@@ -349,22 +407,22 @@ class SimulatedRuntime:
         container = self._container(container_id)
         if container.state != CONTAINER_RUNNING:
             raise RpcError("UNKNOWN", f"container {container_id} is not running")
-        output = container.script.get("exec", "").replace("$CMD", " ".join(command))
-        return ExecResult(output.encode(), b"", int(container.script.get("exec-code", 0)))
+        output = container.says("exec").replace("$CMD", " ".join(command))
+        return ExecResult(output.encode(), b"", int(container.says("exec-code", "0")))
 
     def probe(self, container_id: str) -> tuple[bool, str]:
         """What any probe of the container finds."""
         container = self._containers.get(container_id)
         if container is None or container.state != CONTAINER_RUNNING:
             return False, "the container does not run"
-        after = container.script.get("ready-after", "0")
+        after = container.says("ready-after", "0")
         if after == "never":
             return False, "scripted never to be ready"
         left = container.started_at / 1e9 + float(after) - self._clock.time()
         return left <= 0, "" if left <= 0 else f"scripted to be ready in {left:.1f} s"
 
     def log_text(self, container_id: str) -> str:
-        return self._container(container_id).script.get("logs", "")
+        return self._container(container_id).says("logs")
 
     async def exec_url(
         self, container_id: str, command: Sequence[str], *, stdin: bool, stdout: bool, stderr: bool, tty: bool
@@ -420,6 +478,10 @@ class SimulatedRuntime:
         for container in self._containers.values():
             if container.ended is not None:
                 container.ended.cancel()
+
+
+def _pod_labels(sandbox: _Sandbox) -> dict[str, str]:
+    return {POD_NAME: sandbox.name, POD_NAMESPACE: sandbox.namespace, POD_UID: sandbox.uid}
 
 
 def simulated_node_capacity() -> dict[str, Any]:

@@ -9,15 +9,16 @@ from peavine.api.core.resources import pod_requests
 from peavine.kubelet.node.node import Node
 from peavine.kubelet.options import Options
 from peavine.kubelet.pods.security import SAFE_SYSCTLS
-from peavine.machinery.quantity import ZERO, parse_quantity
+from peavine.machinery.quantity import ZERO, Quantity, parse_quantity
 
 Object = dict[str, Any]
+Requests = dict[str, Quantity]
 
 
 def refusal(
-    pod: Object, node: Node, node_object: Object | None, others: list[Object], options: Options
+    pod: Object, node: Node, node_object: Object | None, others: list[Requests], options: Options
 ) -> tuple[str, str] | None:
-    """None, or (reason, message). `others` are the pods that hold resources already."""
+    """None, or (reason, message). `others`: what the pods hold that are here already."""
     if node.shutting_down:
         return "NodeShutdown", "Pod was rejected as the node is shutting down."
     refused = _sysctls(pod, options)
@@ -62,7 +63,7 @@ def _pressure(pod: Object, node: Node) -> tuple[str, str] | None:
     return "Evicted", f"The node had condition: [{' '.join(sorted(node.pressures))}]. "
 
 
-def _resources(pod: Object, node: Node, others: list[Object]) -> tuple[str, str] | None:
+def _resources(pod: Object, node: Node, others: list[Requests]) -> tuple[str, str] | None:
     allowed = parse_quantity(node.allocatable.get("pods", "110")).value()
     if len(others) + 1 > allowed:
         return (
@@ -79,7 +80,7 @@ def _resources(pod: Object, node: Node, others: list[Object]) -> tuple[str, str]
         else:
             used = ZERO
             for other in others:
-                used = used + pod_requests(other).get(name, ZERO)
+                used = used + other.get(name, ZERO)
         if capacity < used + wanted:
             in_milli = name == "cpu"
 

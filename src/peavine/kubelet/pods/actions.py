@@ -50,7 +50,7 @@ class Verdicts:
     # Containers whose startup probe (if any) has succeeded.
     started: Callable[[str], bool] = lambda container_id: True
     # Containers whose postStart hook still runs are not there yet.
-    hook_pending: set[str] = field(default_factory=set)
+    hook_pending: frozenset[str] = frozenset()
 
 
 def container_hash(container: Object) -> str:

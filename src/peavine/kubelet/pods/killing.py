@@ -80,7 +80,7 @@ async def kill_container(
     if failure is not None:
         raise failure
     kubelet.probes.forget_container(record.id)
-    worker.expected_exits.add(record.id)
+    worker.expected_exits |= {record.id}
 
 
 async def _failure(work: Coroutine[Any, Any, None]) -> RpcError | None:

@@ -138,3 +138,13 @@ def container_record(status: Message, sandbox_id: str) -> Container:
         resources=(status.get("resources") or {}).get("linux"),
         user=(status.get("user") or {}).get("linux"),
     )
+
+
+def pod_record(uid: str, sandboxes: list[Message], containers: list[Message]) -> PodRecord:
+    """From CRI's statuses, in any order."""
+    record = PodRecord(uid)
+    record.sandboxes = [sandbox_record(status) for status in sandboxes]
+    record.containers = [container_record(status, status.get("pod_sandbox_id", "")) for status in containers]
+    record.sandboxes.sort(key=lambda s: s.created_at, reverse=True)
+    record.containers.sort(key=lambda c: c.created_at, reverse=True)
+    return record

@@ -21,28 +21,45 @@ RETRY_SECONDS = 1.0
 
 
 class Reporter:
-    __slots__ = ("_known", "_task", "_wanted", "_worker")
+    __slots__ = ("_latest", "_target", "_task", "_worker")
 
     def __init__(self, worker: PodWorker) -> None:
         self._worker = worker
-        # The newest state of the pod that the API has shown or answered.
-        self._known = worker.pod
-        self._wanted: Object | None = worker.pod.get("status")
+        # The newest state of the pod that the API has shown or answered; None while the worker rests: its own.
+        self._latest: Object | None = worker.pod
+        self._target: Object | None = worker.pod.get("status")
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def known(self) -> Object:
+        """The newest state of the pod that the API has shown or answered."""
+        return self._worker.pod if self._latest is None else self._latest
 
     @property
     def status(self) -> Object | None:
         """What was worked out last, whether the API has it already or not."""
-        return self._wanted
+        return self._worker.pod.get("status") if self._latest is None else self._target
+
+    @property
+    def idle(self) -> bool:
+        """Whether the API has been told everything."""
+        return self._task is None or self._task.done()
+
+    def rest(self) -> None:
+        """The API has what we said: the worker's pod tells it."""
+        self._latest = self._target = self._task = None
+
+    def rouse(self) -> None:
+        self._latest, self._target = self._worker.pod, self._worker.pod.get("status")
 
     def observe(self, pod: Object) -> None:
-        if _version(pod) >= _version(self._known):
-            self._known = pod
+        if _version(pod) >= _version(self.known):
+            self._latest = pod
 
     def mirror(self, pod: Object) -> None:
         """The mirror pod of a static pod: its status is what is written."""
-        self._known = pod
-        if self._wanted is not None and (self._task is None or self._task.done()):
+        self._latest = pod
+        if self.status is not None and (self._task is None or self._task.done()):
             self._task = self._worker.kubelet.scope.start(self._write(), name=f"status {self._worker.key}")
 
     def compute(self, record: PodRecord) -> Object:
@@ -70,22 +87,22 @@ class Reporter:
 
     def _merged(self) -> Object:
         """What we said last, with the conditions that others have set."""
-        known = self._known.get("status") or {}
-        if not self._wanted:
+        known = self.known.get("status") or {}
+        if not self.status:
             return known
-        own = {c["type"]: c for c in self._wanted.get("conditions") or []}
+        own = {c["type"]: c for c in self.status.get("conditions") or []}
         others = [c for c in known.get("conditions") or [] if c["type"] not in own]
-        return {**known, **self._wanted, "conditions": [*own.values(), *others]}
+        return {**known, **self.status, "conditions": [*own.values(), *others]}
 
     def report(self, record: PodRecord) -> None:
         """Have the state of `record` written soon; a newer report replaces one that is still waiting."""
-        self._wanted = self.compute(record)
+        self._target = self.compute(record)
         if self._task is None or self._task.done():
             self._task = self._worker.kubelet.scope.start(self._write(), name=f"status {self._worker.key}")
 
     async def report_final(self, record: PodRecord) -> None:
         """Write the last state, and return once the API has it (or the pod is gone)."""
-        self._wanted = self.compute(record)
+        self._target = self.compute(record)
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
         if not self._worker.gone_from_api:
@@ -95,6 +112,8 @@ class Reporter:
         while True:
             try:
                 if not await self._write_once():
+                    if self._worker.kubelet.packs:
+                        asyncio.get_running_loop().call_soon(self._worker.rest)
                     return
             except Exception as error:
                 if not isinstance(error, (ApiError, Unreachable, ConnectionError)):
@@ -106,15 +125,15 @@ class Reporter:
 
     async def _write_once(self) -> bool:
         """True if there is something newer by now than what was written."""
-        wanted = self._wanted
+        wanted = self.status
         assert wanted is not None
-        if self._worker.static_source and "resourceVersion" not in self._known["metadata"]:
+        if self._worker.static_source and "resourceVersion" not in self.known["metadata"]:
             # No mirror pod yet: `mirror` comes back to this.
             return False
-        patch = status_patch(self._known, wanted, drop=self._worker.drop_conditions)
+        patch = status_patch(self.known, wanted, drop=self._worker.drop_conditions)
         if patch is None:
             return False
-        meta = self._known["metadata"]
+        meta = self.known["metadata"]
         kubelet = self._worker.kubelet
         try:
             async with kubelet.reports:
@@ -126,12 +145,11 @@ class Reporter:
             if error.code in (404, 409):
                 return False
             raise
-        if answer["metadata"].get("uid") == meta["uid"] and _version(answer) > _version(self._known):
+        if answer["metadata"].get("uid") == meta["uid"] and _version(answer) > _version(self.known):
             answer["metadata"].pop("managedFields", None)
-            self._known = answer
-        kubelet.status_written(self._worker, answer)
+            self._latest = answer
         # Only a newer state is written again: a difference that the server does not take is no reason to insist.
-        return self._wanted is not wanted
+        return self.status is not wanted
 
 
 def _version(pod: Object) -> int:

@@ -84,7 +84,7 @@ def _refusal(worker: PodWorker) -> tuple[str, str] | None:
     kubelet = worker.kubelet
     node = kubelet.nodes[kubelet.node_name_of(worker)]
     wanted = pod_requests(worker.pod)
-    others = [w.pod for w in kubelet.workers.values() if w is not worker and w.admitted and not w.finished]
+    others = [w.requests for w in kubelet.neighbours(worker)]
     for name in RESIZABLE:
         asked, capacity = wanted.get(name, ZERO), parse_quantity(node.allocatable.get(name, "0"))
         shown = (lambda q: q.milli()) if name == "cpu" else (lambda q: q.value())
@@ -95,7 +95,7 @@ def _refusal(worker: PodWorker) -> tuple[str, str] | None:
             )
         used = ZERO
         for other in others:
-            used = used + pod_requests(other).get(name, ZERO)
+            used = used + other.get(name, ZERO)
         if capacity < used + asked:
             return (
                 "Deferred",
@@ -110,7 +110,7 @@ async def resize(worker: PodWorker, record: PodRecord) -> bool:
     chosen = changed(worker, record)
     worker.more_conditions = [c for c in worker.more_conditions if not c["type"].startswith("PodResize")]
     if not chosen:
-        worker.drop_conditions = {"PodResizePending", "PodResizeInProgress"}
+        worker.drop_conditions = frozenset(("PodResizePending", "PodResizeInProgress"))
         return False
     refused = _refusal(worker)
     if refused is not None:
@@ -118,7 +118,7 @@ async def resize(worker: PodWorker, record: PodRecord) -> bool:
         worker.more_conditions.append(
             {"type": "PodResizePending", "status": "True", "reason": reason, "message": message}
         )
-        worker.drop_conditions = {"PodResizeInProgress"}
+        worker.drop_conditions = frozenset(("PodResizeInProgress",))
         return False
     restarted = False
     for container, running in chosen:
@@ -130,7 +130,7 @@ async def resize(worker: PodWorker, record: PodRecord) -> bool:
                 {"type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": str(error)}
             )
             return restarted
-    worker.drop_conditions = {"PodResizePending", "PodResizeInProgress"}
+    worker.drop_conditions = frozenset(("PodResizePending", "PodResizeInProgress"))
     worker.kubelet.recorder.event(worker.pod, "Normal", "ResizeCompleted", "Pod resize completed")
     return restarted
 

@@ -147,7 +147,7 @@ async def start_container(worker: PodWorker, spec: Object, sandbox_id: str) -> f
         record("Warning", "Failed", f"Error: {error.message}")
         worker.reasons[name] = ("CreateContainerError", error.message)
         return 10.0
-    kubelet.index_container(worker, container_id)
+    kubelet.watch.index_container(worker, container_id)
     record("Normal", "Created", "Container created")
     resizing.grant(worker, spec)
     try:
@@ -155,7 +155,7 @@ async def start_container(worker: PodWorker, spec: Object, sandbox_id: str) -> f
     except RpcError as error:
         record("Warning", "Failed", f"Error: {error.message}")
         worker.reasons[name] = ("RunContainerError", error.message)
-        kubelet.own_start_failed(container_id)
+        kubelet.watch.nudge()
         return 1.0
     record("Normal", "Started", "Container started")
     worker.reasons.pop(name, None)
@@ -182,7 +182,7 @@ def _next_attempt(worker: PodWorker, name: str, last: Container | None) -> int:
 async def _post_start(worker: PodWorker, spec: Object, hook: Object, container_id: str, sandbox_id: str) -> None:
     """Until the hook is through, the container counts as not started; if it fails, the container is killed."""
     kubelet, name = worker.kubelet, spec["name"]
-    worker.hooks_pending.add(container_id)
+    worker.hooks_pending |= {container_id}
     try:
         ips = worker.record.ips or (await _sandbox_ips(worker, sandbox_id))
         await run_hook(
@@ -206,7 +206,7 @@ async def _post_start(worker: PodWorker, spec: Object, hook: Object, container_i
         status = container_record(await kubelet.runtime.container_status(container_id), sandbox_id)
         await kill_container(worker, status, spec, "FailedPostStartHook", None)
     finally:
-        worker.hooks_pending.discard(container_id)
+        worker.hooks_pending -= {container_id}
 
 
 async def _sandbox_ips(worker: PodWorker, sandbox_id: str) -> list[str]:

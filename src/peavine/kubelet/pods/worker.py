@@ -10,7 +10,9 @@ import asyncio
 import dataclasses
 import logging
 import shutil
+import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from peavine.api.core.podstate import unix_time
@@ -19,11 +21,13 @@ from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.pods import actions as decide
 from peavine.kubelet.pods import killing, resizing, starting
 from peavine.kubelet.pods.environment import ConfigError
+from peavine.kubelet.pods.packing import Packed
 from peavine.kubelet.pods.records import POD_UID, Container, PodRecord, Sandbox, container_record, sandbox_record
 from peavine.kubelet.pods.reporting import Reporter
 from peavine.kubelet.volumes.manager import Volumes
 from peavine.kubelet.volumes.source import VolumeError
 from peavine.machinery.errors import ApiError
+from peavine.machinery.quantity import Quantity
 
 if TYPE_CHECKING:
     from peavine.kubelet.kubelet import Kubelet
@@ -37,9 +41,18 @@ EXIT_SHOWN_SECONDS_MAX = 5.0
 SETTLE_SECONDS = 0.1
 
 
+# Shared by all workers that have nothing to note.
+NONE: frozenset[str] = frozenset()
+EMPTY: Any = MappingProxyType({})
+
+
 class PodWorker:
     __slots__ = (
         "_dirty",
+        "_grace_changed",
+        "_held",
+        "_pod",
+        "_record",
         "_refresh",
         "_retries",
         "_seen",
@@ -56,16 +69,15 @@ class PodWorker:
         "forced",
         "gone_from_api",
         "grace",
-        "grace_changed",
         "hooks_pending",
         "kubelet",
         "lost_sandboxes",
         "more_conditions",
-        "pod",
+        "node_name",
         "reasons",
-        "record",
         "removed",
         "reporter",
+        "requests",
         "static_source",
         "uid",
         "volumes",
@@ -73,10 +85,15 @@ class PodWorker:
 
     def __init__(self, kubelet: Kubelet, pod: Object) -> None:
         self.kubelet = kubelet
-        self.pod = pod
+        # While the worker rests, its pod is kept packed, and what the runtime knows is asked for when it is wanted.
+        self._held: Packed | None = None
+        self._pod: Object | None = pod
         self.uid: str = pod["metadata"]["uid"]
+        self._record: PodRecord | None = PodRecord(self.uid)
+        self.node_name: str = sys.intern((pod.get("spec") or {}).get("nodeName") or kubelet.options.node_name)
+        # What the pod holds of its node while it lives, as `pod_requests` counts it.
+        self.requests: dict[str, Quantity] = kubelet.shared_requests(pod)
         self.static_source = ""
-        self.record = PodRecord(self.uid)
         self.reasons: dict[str, tuple[str, str]] = {}
         self.volumes: Volumes | None = None
         self.first_seen = kubelet.clock.time()
@@ -84,19 +101,19 @@ class PodWorker:
         self.forced: tuple[str, str, str] | None = None
         self.more_conditions: list[Object] = []
         # Conditions of ours that hold no longer and are to be taken away.
-        self.drop_conditions: set[str] = set()
+        self.drop_conditions: frozenset[str] = NONE
         # Container -> resources that it was granted.
         self.allocated: dict[str, Object] = {}
         # Seconds that everything gets to end, when the pod is being taken down; None while it lives.
         self.grace: float | None = None
-        self.grace_changed = asyncio.Event()
+        self._grace_changed: asyncio.Event | None = None
         self.finished = False
         self.gone_from_api = False
         self.removed = False
         self.admitted = False
-        self.hooks_pending: set[str] = set()
-        self.expected_exits: set[str] = set()
-        self.lost_sandboxes: set[str] = set()
+        self.hooks_pending: frozenset[str] = NONE
+        self.expected_exits: frozenset[str] = NONE
+        self.lost_sandboxes: frozenset[str] = NONE
         self.reporter = Reporter(self)
         self._seen: dict[str, Container] = {}
         self._seen_sandboxes: dict[str, Sandbox] = {}
@@ -106,6 +123,60 @@ class PodWorker:
         self._refresh = False
         self._timer: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self._retries = 0
+
+    # ---- at rest and awake
+    @property
+    def pod(self) -> Object:
+        """The newest state of the pod that the API has told."""
+        if self._pod is not None:
+            return self._pod
+        assert self._held is not None
+        return self._held.unpack()
+
+    @pod.setter
+    def pod(self, pod: Object) -> None:
+        self._pod, self._held = pod, None
+
+    @property
+    def record(self) -> PodRecord:
+        """What the runtime had of the pod at the last look."""
+        if self._record is not None:
+            return self._record
+        return self.kubelet.recall(self.uid)
+
+    @record.setter
+    def record(self, record: PodRecord) -> None:
+        self._record = record
+
+    @property
+    def resting(self) -> bool:
+        return self._held is not None
+
+    def rest(self) -> None:
+        """Let go of everything that can be had again. Only with a runtime that recalls at once (the simulated one)."""
+        if self._task is not None or self._dirty or self._pod is None or not self.reporter.idle:
+            return
+        held = self.kubelet.packed(self._pod, newest=self.reporter.known)
+        if held is None or len(self.record.containers) > len(_specs(self._pod)):
+            # Dead containers are collected by the housekeeping, which leaves the resting alone.
+            return
+        self._held, self._pod, self._record = held, None, None
+        self._seen = self._seen_sandboxes = EMPTY
+        self._grace_changed = self.volumes = None
+        self.reporter.rest()
+
+    def rouse(self) -> None:
+        """The opposite of `rest`."""
+        if self._held is not None:
+            self.pod = self._held.unpack()
+            self.record = self.kubelet.recall(self.uid)
+            self.reporter.rouse()
+
+    @property
+    def grace_changed(self) -> asyncio.Event:
+        if self._grace_changed is None:
+            self._grace_changed = asyncio.Event()
+        return self._grace_changed
 
     # ---- being woken
     @property
@@ -123,18 +194,20 @@ class PodWorker:
         """Look again, now or as soon as the present look is over."""
         self._dirty = True
         self._refresh = self._refresh or refresh_volumes
+        self.rouse()
         if self._task is None and not self.removed:
             self._task = self.kubelet.scope.start(self._run(), name=f"pod {self.key}")
 
     def note_exit(self, identity: str) -> None:
         """The runtime says that a container, or the sandbox itself, has ended; its books may show it only later."""
         if any(sandbox.id == identity for sandbox in self.record.sandboxes):
-            self.lost_sandboxes.add(identity)
+            self.lost_sandboxes |= {identity}
         else:
-            self.expected_exits.add(identity)
+            self.expected_exits |= {identity}
 
     def update(self, pod: Object) -> None:
         """The API has a new state of the pod."""
+        self.rouse()
         old, self.pod = self.pod, pod
         self.reporter.observe(pod)
         meta = pod["metadata"]
@@ -147,6 +220,8 @@ class PodWorker:
             old["metadata"].get(field) != meta.get(field) for field in ("labels", "annotations")
         ):
             self.wake(refresh_volumes=True)
+        elif self.kubelet.packs:
+            self.rest()
 
     def delete(self) -> None:
         """The pod is gone from the API; take it down with what grace it was given."""
@@ -198,6 +273,8 @@ class PodWorker:
             self._task = None
             if self._dirty and not self.removed and not self.kubelet.stopping:
                 self.wake()
+            elif self.kubelet.packs:
+                self.rest()
 
     async def _guarded(self) -> float | None:
         """One look; returns the seconds until the next one is due (None: only when woken)."""
@@ -247,9 +324,9 @@ class PodWorker:
         record.containers.sort(key=lambda c: c.created_at, reverse=True)
         self._seen = {c.id: c for c in record.containers}
         self._seen_sandboxes = {s.id: s for s in record.sandboxes}
-        self.lost_sandboxes &= self._seen_sandboxes.keys()
+        self.lost_sandboxes &= frozenset(self._seen_sandboxes)
         self.record = record
-        self.kubelet.index(self)
+        self.kubelet.watch.index(self)
         return record
 
     async def _status_of(self, container_id: str, sandbox_id: str) -> Container:
@@ -258,7 +335,7 @@ class PodWorker:
         while True:
             found = container_record(await self.kubelet.runtime.container_status(container_id), sandbox_id)
             if container_id not in self.expected_exits or found.state == "exited" or waited > EXIT_SHOWN_SECONDS_MAX:
-                self.expected_exits.discard(container_id)
+                self.expected_exits -= {container_id}
                 return found
             await self.kubelet.clock.sleep(pause)
             waited, pause = waited + pause, min(0.1, pause * 2)
@@ -335,7 +412,9 @@ class PodWorker:
 
     def _is_live(self) -> bool:
         """Whether a volume has content that ages (tokens)."""
-        return any("projected" in v for v in (self.pod.get("spec") or {}).get("volumes") or [])
+        return self.kubelet.options.cgroups and any(
+            "projected" in v for v in (self.pod.get("spec") or {}).get("volumes") or []
+        )
 
     def verdicts(self) -> decide.Verdicts:
         probes = self.kubelet.probes

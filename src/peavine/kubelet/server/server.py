@@ -56,17 +56,20 @@ class KubeletServer:
             return 0.0
 
     async def _follow_certificate(self) -> None:
-        """A renewed certificate is taken up without a restart: new connections get it."""
-        options = self.kubelet.options
+        """A renewed certificate is taken up without a restart."""
         while True:
             await self.kubelet.clock.sleep(CERTIFICATE_SECONDS)
-            changed = self._certificate_time()
-            if changed and changed != self._loaded_at:
-                try:
-                    self._context.load_cert_chain(options.tls_cert_file, options.tls_private_key_file)
-                    self._loaded_at = changed
-                except (OSError, ssl.SSLError) as error:
-                    log.warning("the renewed certificate is not used yet: %s", error)
+            self.take_certificate()
+
+    def take_certificate(self) -> None:
+        """Show the certificate that is in the file now: new connections get it."""
+        options, changed = self.kubelet.options, self._certificate_time()
+        if changed and changed != self._loaded_at:
+            try:
+                self._context.load_cert_chain(options.tls_cert_file, options.tls_private_key_file)
+                self._loaded_at = changed
+            except (OSError, ssl.SSLError) as error:
+                log.warning("the renewed certificate is not used yet: %s", error)
 
     async def handle(self, request: Request) -> Answer:
         if request.path == "/healthz/ping":
@@ -84,8 +87,14 @@ class KubeletServer:
     # ---- finding
     def _worker(self, namespace: str, name: str, uid: str = "") -> PodWorker:
         """The pod's worker; of several with this name (one being taken down) the newest."""
+        known = self.kubelet.pods.get(namespace, name)
+        found = self.kubelet.workers.get(known["metadata"]["uid"]) if known is not None else None
+        if found is not None and uid in ("", found.uid):
+            return found
         found = None
         for worker in self.kubelet.workers.values():
+            if worker.resting:
+                continue
             meta = worker.pod["metadata"]
             if meta["name"] == name and meta.get("namespace", "default") == namespace and uid in ("", worker.uid):
                 found = worker
@@ -101,7 +110,7 @@ class KubeletServer:
 
     # ---- plain answers
     async def _healthz(self, request: Request, rest: list[str]) -> Answer:
-        if rest and rest[0] == "syncloop" and not self.kubelet.runtime_healthy:
+        if rest and rest[0] == "syncloop" and not self.kubelet.watch.healthy:
             return Answer(500, b"container runtime is down\n")
         return Answer(body=b"ok")
 
