@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peavine.api.conditions import set_condition
 from peavine.apiserver.admission.request import CREATE
 from peavine.apiserver.registry.delete import delete
 from peavine.apiserver.registry.registry import Registry
@@ -100,6 +101,7 @@ async def evict(registry: Registry, request: WriteRequest, eviction: Object) -> 
     removal.subresource, removal.options = "", options
     phase = (pod.get("status") or {}).get("phase")
     if phase in ("Succeeded", "Failed", "Pending") or pod["metadata"].get("deletionTimestamp"):
+        await _mark_disrupted(registry, request)
         await delete(registry, removal)
         return
     budgets = _budgets(registry, pod)
@@ -116,7 +118,25 @@ async def evict(registry: Registry, request: WriteRequest, eviction: Object) -> 
             await _spend(registry, request, budgets[0], pod)
     removal.options = {**options}
     removal.options.setdefault("preconditions", {"uid": pod["metadata"]["uid"]})
+    await _mark_disrupted(registry, request)
     await delete(registry, removal)
+
+
+async def _mark_disrupted(registry: Registry, request: WriteRequest) -> None:
+    """Say on the pod why it ends, for its owners (a Job's podFailurePolicy, say)."""
+    if request.dry_run:
+        return
+    inner = _inner(request)
+    inner.subresource = "status"
+
+    def change(pod: Object | None) -> Object:
+        assert pod is not None
+        status = pod.setdefault("status", {})
+        moment = now(registry.clock.time())
+        set_condition(status, "DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting", moment)
+        return pod
+
+    await modify(registry, inner, change)
 
 
 def _ready(pod: Object) -> bool:
