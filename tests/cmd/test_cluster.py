@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from peavine.cmd.cluster import POD_RANGES, SERVICE_RANGES, Cluster, free_range
@@ -27,6 +29,13 @@ def test_a_cluster_is_found_again_as_it_was_made(tmp_path):
     made.save()
     assert Cluster.load(tmp_path) == made
     assert Cluster.load(tmp_path / "nowhere") is None
+
+
+def test_a_cluster_of_the_version_before_is_found_too(tmp_path):
+    old = {"data_dir": str(tmp_path), "node_name": "n1", "node_ip": "10.0.0.5", "simulated_nodes": 3, "notes": []}
+    (tmp_path / "cluster.json").write_text(json.dumps(old))
+    found = Cluster.load(tmp_path)
+    assert found is not None and found.nodes == 3
 
 
 def test_a_file_that_is_not_a_cluster_is_refused(tmp_path):

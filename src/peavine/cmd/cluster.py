@@ -24,6 +24,8 @@ CLUSTER_DOMAIN = "cluster.local"
 
 # Hosts that Peavine makes itself (`--nodes N` on containerd) live in the first free one of these.
 NODE_RANGES = tuple(f"10.4.{third}.0/24" for third in range(7, 16))
+# Fields of earlier versions' cluster.json.
+RENAMED = {"simulated_nodes": "nodes"}
 HOST_NUMBERS = (11, *range(21, 254))
 
 
@@ -40,7 +42,7 @@ class Host:
 
 @dataclass
 class Cluster:
-    """One `peavine up` on this machine."""
+    """One `peavine up` (or `peavine join`) on this machine."""
 
     data_dir: str
     node_name: str
@@ -58,6 +60,8 @@ class Cluster:
     api_only: bool = False
     ingress: bool = False
     load_balancer_pool: str = ""
+    joined: str = ""
+    """The API server (URL) of a cluster that another machine started and that this one has joined as a node."""
     extra: dict[str, list[str]] = field(default_factory=dict)
     """Component -> flags of its own, after ours."""
     notes: list[str] = field(default_factory=list)
@@ -68,6 +72,8 @@ class Cluster:
 
     @property
     def server(self) -> str:
+        if self.joined:
+            return self.joined
         host = f"[{self.node_ip}]" if ":" in self.node_ip else self.node_ip
         return f"https://{host}:{self.secure_port}"
 
@@ -104,7 +110,7 @@ class Cluster:
     @property
     def bridge(self) -> str:
         """Of the hosts; its first address is the machine's own among them."""
-        return f"peavine-{ipaddress.ip_network(self.node_range)[0].packed[2]}"
+        return bridge_name(self.node_range)
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -126,9 +132,15 @@ class Cluster:
         if not path.exists():
             return None
         try:
-            return cls(**json.loads(path.read_text()))
+            facts = json.loads(path.read_text())
+            return cls(**{RENAMED.get(name, name): value for name, value in facts.items()})
         except TypeError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def bridge_name(node_range: str) -> str:
+    """`10.4.7.0/24` gives `peavine-7`: hosts' names begin with it, and the kernel takes 15 letters for a link's."""
+    return f"peavine-{ipaddress.ip_network(node_range)[0].packed[2]}"
 
 
 def default_data_dir() -> str:

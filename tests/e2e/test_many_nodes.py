@@ -1,0 +1,232 @@
+"""`peavine up --nodes N` on containerd: hosts as network namespaces, on a machine that is itself one.
+
+The machine's namespace keeps the cluster's ports and rules apart from the one-node cluster of the other tests.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from peavine.linux import namespaces
+from tests.e2e.conftest import IMAGE, PEAVINE, Kubectl, kubectl_versions, nothing_left, traces, until
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+PORT = 26444
+
+
+class Machine:
+    """A network namespace in which the commands run, as on a machine of its own."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        namespaces.create(self.name)
+        self.run("ip", "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_):
+        namespaces.remove(self.name)
+
+    def run(self, *command, timeout=180):
+        with namespaces.inside(self.name):
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout).stdout
+
+    def peavine(self, *args):
+        return self.run(*PEAVINE, *args)
+
+
+class InsideKubectl(Kubectl):
+    """kubectl, run on that machine."""
+
+    def __init__(self, machine, kubeconfig):
+        super().__init__(kubeconfig)
+        self.machine = machine
+
+    def run(self, *args, **more):
+        with namespaces.inside(self.machine.name):
+            return super().run(*args, **more)
+
+
+@contextlib.contextmanager
+def cluster(directory, *flags):
+    """(machine, kubectl) of a running cluster; `down --purge` afterwards must leave nothing."""
+    with Machine(f"{directory.name}-{os.getpid()}") as machine:
+        with namespaces.inside(machine.name):
+            before = traces(directory)
+        names = namespaces.names()
+        try:
+            machine.peavine("up", f"--data-dir={directory}", f"--secure-port={PORT}", "--node-name=m", *flags)
+            yield machine, InsideKubectl(machine, directory / "admin.kubeconfig")
+        except subprocess.CalledProcessError as error:
+            pytest.fail(f"{error}: {error.stderr}\n{_logs(directory)}")
+        finally:
+            machine.peavine("down", f"--data-dir={directory}", "--purge")
+        with namespaces.inside(machine.name):
+            until(lambda: nothing_left(directory, before), 10, f"left: {traces(directory) - before}")
+        assert not {name for name in namespaces.names() - names if name.startswith("peavine-")}
+        assert not directory.exists()
+
+
+def _logs(directory):
+    return "\n".join(f"--- {p.name}\n{p.read_text()[-800:]}" for p in sorted(directory.glob("logs/*.log")))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Three hosts, which count as lost after 12 s."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if missing := [name for name in ("containerd", "runc", "nft", "busybox", "catatonit") if not shutil.which(name)]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    if not kubectl_versions():
+        pytest.skip("needs the real kubectl")
+    lost = ["controller-manager.node-monitor-grace-period=12", "kubelet.node-lease-duration-seconds=8"]
+    flags = [f"--extra-config={one}" for one in lost]
+    with cluster(tmp_path_factory.mktemp("many"), "--nodes=3", *flags) as running:
+        yield running
+
+
+def talker(kind, name, **spec):
+    """A workload whose pods answer with their node's name; a node that is lost loses them soon."""
+    script = "mkdir -p /tmp/www && echo $NODE > /tmp/www/index.html && echo here && exec httpd -f -p 8080 -h /tmp/www"
+    node = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "command": ["sh", "-c", script],
+        "env": [node],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+    }
+    labels = {"app": name}
+    soon = [
+        {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
+        for what in ("not-ready", "unreachable")
+    ]
+    pod = {"containers": [container], "tolerations": soon, "terminationGracePeriodSeconds": 1}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {
+            **spec,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def service(name, port):
+    ports = [{"port": 80, "targetPort": 8080, "nodePort": port}]
+    spec = {"type": "NodePort", "selector": {"app": name}, "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+def deploy(kubectl, workload, port):
+    name, kind = workload["metadata"]["name"], workload["kind"].lower()
+    items = [workload, service(name, port)]
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    kubectl("rollout", "status", f"{kind}/{name}", "--timeout=90s")
+
+
+def pods(kubectl, app):
+    """(name, node, address) of the pods that are to stay."""
+    listed = kubectl.json("get", "pods", "-l", f"app={app}")["items"]
+    return [
+        (p["metadata"]["name"], p["spec"]["nodeName"], p["status"].get("podIP"))
+        for p in listed
+        if "deletionTimestamp" not in p["metadata"]
+    ]
+
+
+def addresses(kubectl):
+    """Node to address."""
+    nodes = kubectl.json("get", "nodes")["items"]
+    internal = {n["metadata"]["name"]: n["status"]["addresses"] for n in nodes}
+    return {name: next(a["address"] for a in found if a["type"] == "InternalIP") for name, found in internal.items()}
+
+
+def fetched(kubectl, pod, urls):
+    """What these pages say, fetched by a pod, in order; `none` for one that does not answer."""
+    script = "; ".join(f"timeout 5 wget -q -O - {url} || echo none" for url in urls)
+    return kubectl("exec", pod, "--", "sh", "-c", script).split()
+
+
+def test_every_host_is_a_node_with_an_address_and_a_pod_subnet_of_its_own(many):
+    _, kubectl = many
+    assert addresses(kubectl) == {"m-11": "10.4.7.11", "m-21": "10.4.7.21", "m-22": "10.4.7.22"}
+    subnets = {n["metadata"]["name"]: n["spec"]["podCIDR"] for n in kubectl.json("get", "nodes")["items"]}
+    assert subnets == {"m-11": "172.7.11.0/24", "m-21": "172.7.21.0/24", "m-22": "172.7.22.0/24"}
+
+
+def test_pods_reach_pods_services_names_and_node_ports_of_every_host(many):
+    machine, kubectl = many
+    deploy(kubectl, talker("DaemonSet", "each"), 30080)
+    found = pods(kubectl, "each")
+    hosts = addresses(kubectl)
+    assert {node for _, node, _ in found} == set(hosts)
+    for name, _, _ in found:
+        assert kubectl("logs", name) == "here\n"
+        direct = fetched(kubectl, name, [f"http://{address}:8080/" for _, _, address in found])
+        assert direct == [node for _, node, _ in found]
+        anyone = ["http://each/", *(f"http://{address}:30080/" for address in hosts.values())]
+        said = fetched(kubectl, name, anyone)
+        assert len(said) == len(anyone) and set(said) <= set(hosts)
+    # The machine is no node: its API server goes the same ways.
+    assert kubectl("get", "--raw", "/api/v1/namespaces/default/services/each:80/proxy/").strip() in hosts
+    assert machine.run("curl", "-sS", "-m", "20", "http://10.4.7.1:30080/").strip() in hosts
+
+
+def test_a_lost_host_is_found_out_its_pods_move_and_names_still_resolve(many):
+    machine, kubectl = many
+    directory = kubectl.kubeconfig.rpartition("/")[0]
+    deploy(kubectl, talker("Deployment", "few", replicas=3), 30081)
+    lost = pods(kubectl, "few")[0][1]
+    machine.peavine("down", f"--data-dir={directory}", f"--node={lost}")
+
+    def status(node):
+        conditions = kubectl.json("get", "node", node)["status"]["conditions"]
+        return next(c["status"] for c in conditions if c["type"] == "Ready")
+
+    until(lambda: status(lost) == "Unknown", 60, "the node is still taken for ready")
+    kubectl("wait", "deployment/few", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=60s")
+    until(lambda: lost not in {node for _, node, _ in pods(kubectl, "few")}, 60, "pods stay on the lost node")
+
+    def dns_endpoints():
+        listed = kubectl.json("-n", "kube-system", "get", "endpointslices", "-l", "kubernetes.io/service-name=kube-dns")
+        return {e["nodeName"] for s in listed["items"] for e in s["endpoints"] if e["conditions"]["ready"]}
+
+    until(lambda: dns_endpoints() == set(addresses(kubectl)) - {lost}, 30, "its DNS endpoint is still ready")
+    survivor = next(name for name, node, _ in pods(kubectl, "each") if node != lost)
+    until(
+        lambda: lost not in fetched(kubectl, survivor, ["http://each/"] * 6), 30, "its endpoint is still in the rules"
+    )
+    said = fetched(kubectl, survivor, ["http://few/", "http://each/"] * 5)
+    assert len(said) == 10 and lost not in said
+
+    machine.peavine("up", f"--data-dir={directory}")
+    until(lambda: status(lost) == "True", 60, "the node did not come back")
+    until(lambda: dns_endpoints() == set(addresses(kubectl)), 60, "its DNS endpoint did not come back")
+    kubectl("rollout", "status", "daemonset/each", "--timeout=90s")
+    address = next(address for _, node, address in pods(kubectl, "each") if node == lost)
+    until(
+        lambda: fetched(kubectl, survivor, [f"http://{address}:8080/"]) == [lost], 30, "no way to the node that is back"
+    )
+
+
+def test_a_second_cluster_beside_it_takes_the_next_range_and_sends_over_vxlan(many, tmp_path):
+    with cluster(tmp_path / "vxlan", "--nodes=2", "--backend=vxlan") as (_, kubectl):
+        deploy(kubectl, talker("DaemonSet", "each"), 30080)
+        found = pods(kubectl, "each")
+        for name, _, _ in found:
+            urls = [*(f"http://{address}:8080/" for _, _, address in found), "http://each/"]
+            said = fetched(kubectl, name, urls)
+            assert said[:2] == [node for _, node, _ in found] and len(said) == 3
+        number = found[0][1].rpartition("-")[2]
+        with namespaces.inside(f"peavine-8-{number}"):
+            device = subprocess.run(["ip", "-d", "link", "show", "peavine.1"], capture_output=True, text=True).stdout
+        assert "vxlan id 1" in device and "dstport 8472" in device
