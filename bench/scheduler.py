@@ -1,25 +1,22 @@
 """Pods a second, on upstream's scheduler_perf workloads (same names, 5,000 nodes unless the name says otherwise).
 
-python bench/scheduler.py                          all workloads, against an API server in this process
-python bench/scheduler.py SchedulingBasic ...      some of them
-python bench/scheduler.py --api KUBECONFIG NAME    against a real API server that is empty: pods are created first,
-                                                   then a scheduler process is started and timed
---scale 0.2                                        a fifth of the nodes and pods
+python bench/scheduler.py                       all workloads, against an API server in this process
+python bench/scheduler.py SchedulingBasic ...   some of them
+python bench/scheduler.py --api [NAME ...]      against an API server process (SQLite, TLS) and a scheduler process
+python bench/scheduler.py --api --burst NAME    the same, but the pods are created while the scheduler runs
+--scale 0.2                                     a fifth of the nodes and pods
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import itertools
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,195 +25,20 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scheduler_api import against_api, memory_peak_kb
+from scheduler_workloads import WORKLOADS, Workload, csi_node, node, pod, spreading, volume_of
+
 from peavine.base.lifetimes import scope
-from peavine.client import Client
-from peavine.client.rest import wait_ready
-from peavine.machinery.errors import ApiError
 from peavine.scheduler.scheduler import Scheduler
 from tests.scheduler.fake_api import FakeApi
 
 Object = dict[str, Any]
-ZONE, HOSTNAME = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
-REQUIRED, PREFERRED = (
-    "requiredDuringSchedulingIgnoredDuringExecution",
-    "preferredDuringSchedulingIgnoredDuringExecution",
-)
-
-
-def node(n: int, zones: tuple[str, ...] = ()) -> Object:
-    name = f"scheduler-perf-{n}"
-    labels = {HOSTNAME: name} | ({ZONE: zones[n % len(zones)]} if zones else {})
-    room = {"cpu": "4", "memory": "32Gi", "pods": "110"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {},
-        "status": {"allocatable": room, "capacity": room},
-    }
-
-
-_numbers = itertools.count()
-
-
-def pod(cpu: str = "100m", memory: str = "500Mi", labels: dict[str, str] | None = None, **spec: Any) -> Object:
-    name = f"pod-{next(_numbers)}"
-    container = {"name": "pause", "image": "registry.k8s.io/pause:3.10.1", "ports": [{"containerPort": 80}]}
-    amounts = {"cpu": cpu, "memory": memory}
-    container["resources"] = {"requests": amounts, "limits": amounts}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default", "labels": labels or {}},
-        "spec": {
-            "containers": [container],
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": False,
-            **spec,
-        },
-        "status": {"phase": "Pending"},
-    }
-
-
-def _term(color: str, key: str) -> Object:
-    return {"labelSelector": {"matchLabels": {"color": color}}, "topologyKey": key}
-
-
-def anti_affinity() -> Object:
-    return pod(labels={"color": "green"}, affinity={"podAntiAffinity": {REQUIRED: [_term("green", HOSTNAME)]}})
-
-
-def affinity() -> Object:
-    return pod(labels={"color": "blue"}, affinity={"podAffinity": {REQUIRED: [_term("blue", ZONE)]}})
-
-
-def preferred_affinity() -> Object:
-    term = [{"weight": 1, "podAffinityTerm": _term("red", HOSTNAME)}]
-    return pod(labels={"color": "red"}, affinity={"podAffinity": {PREFERRED: term}})
-
-
-def preferred_anti_affinity() -> Object:
-    term = [{"weight": 1, "podAffinityTerm": _term("yellow", HOSTNAME)}]
-    return pod(labels={"color": "yellow"}, affinity={"podAntiAffinity": {PREFERRED: term}})
-
-
-def node_affinity() -> Object:
-    expression = {"key": ZONE, "operator": "In", "values": ["zone1", "zone2"]}
-    return pod(affinity={"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}})
-
-
-def spreading() -> Object:
-    constraint = {"maxSkew": 5, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"}
-    constraint["labelSelector"] = {"matchLabels": {"color": "blue"}}
-    return pod(labels={"color": "blue"}, topologySpreadConstraints=[constraint])
-
-
-def daemon(n: int) -> Object:
-    field_ = {"key": "metadata.name", "operator": "In", "values": [f"scheduler-perf-{n}"]}
-    term = {"nodeSelectorTerms": [{"matchFields": [field_]}]}
-    return pod(cpu="10m", memory="20Mi", affinity={"nodeAffinity": {REQUIRED: term}})
-
-
-def many(make: Callable[[], Object], number: int) -> Iterator[Object]:
-    return (make() for _ in range(number))
-
-
-@dataclass
-class Workload:
-    goal: int
-    upstream: int
-    pods: Callable[[float], Iterator[Object]]
-    before: Callable[[float], Iterator[Object]] = lambda scale: iter(())
-    zones: tuple[str, ...] = ()
-    nodes: int = 5000
-    churn: bool = False
-    volumes: bool = False
-    hopeless: int = 0  # pods that fit nowhere, there from the start
-    notes: list[str] = field(default_factory=list)
-
-
-def _all_kinds(scale: float) -> Iterator[Object]:
-    n = int(1000 * scale)
-    for make in (pod, affinity, preferred_affinity, preferred_anti_affinity):
-        yield from many(make, n)
-
-
-WORKLOADS = {
-    "SchedulingBasic": Workload(3000, 680, lambda s: many(pod, int(10000 * s)), lambda s: many(pod, int(1000 * s))),
-    "SchedulingPodAntiAffinity": Workload(
-        1000, 60, lambda s: many(anti_affinity, int(2000 * s)), lambda s: many(anti_affinity, int(1000 * s))
-    ),
-    "SchedulingPodAffinity": Workload(
-        1000, 35, lambda s: many(affinity, int(5000 * s)), lambda s: many(affinity, int(5000 * s)), ("zone1",)
-    ),
-    "PreferredPodAffinity": Workload(
-        1000, 90, lambda s: many(preferred_affinity, int(5000 * s)), lambda s: many(preferred_affinity, int(5000 * s))
-    ),
-    "SchedulingNodeAffinity": Workload(
-        2000,
-        220,
-        lambda s: many(node_affinity, int(10000 * s)),
-        lambda s: many(node_affinity, int(5000 * s)),
-        ("zone1",),
-    ),
-    "TopologySpreading": Workload(
-        1500,
-        460,
-        lambda s: many(spreading, int(5000 * s)),
-        lambda s: many(pod, int(5000 * s)),
-        ("moon-1", "moon-2", "moon-3"),
-    ),
-    "MixedSchedulingBasePod": Workload(1000, 140, lambda s: many(pod, int(5000 * s)), _all_kinds, ("zone1",)),
-    "PreemptionAsync": Workload(
-        800,
-        570,
-        lambda s: many(lambda: pod(cpu="3000m", priority=10), int(5000 * s)),
-        lambda s: many(lambda: pod(cpu="900m"), int(20000 * s)),
-    ),
-    "Unschedulable": Workload(2000, 590, lambda s: many(pod, int(10000 * s)), hopeless=200),
-    "SchedulingWithMixedChurn": Workload(2000, 710, lambda s: many(pod, int(10000 * s)), churn=True),
-    "SchedulingCSIPVs": Workload(
-        500, 100, lambda s: many(pod, int(5000 * s)), lambda s: many(pod, int(5000 * s)), volumes=True
-    ),
-    "SchedulingDaemonset/15000Nodes": Workload(
-        3000, 1100, lambda s: (daemon(n) for n in range(int(15000 * s))), nodes=15000
-    ),
-}
 
 
 def with_volume(api: FakeApi, obj: Object) -> Object:
-    """As upstream's CSI workload: each pod has a claim of its own, bound to a volume of its own."""
-    name = obj["metadata"]["name"]
-    driver = {"driver": "ebs.csi.aws.com", "volumeHandle": name}
-    api.put(
-        "persistentvolumes",
-        {
-            "metadata": {"name": name},
-            "spec": {
-                "accessModes": ["ReadOnlyMany"],
-                "capacity": {"storage": "1Gi"},
-                "csi": driver,
-                "claimRef": {"namespace": "default", "name": name},
-            },
-        },
-    )
-    api.put(
-        "persistentvolumeclaims",
-        {
-            "metadata": {
-                "name": name,
-                "namespace": "default",
-                "annotations": {"pv.kubernetes.io/bind-completed": "true"},
-            },
-            "spec": {
-                "accessModes": ["ReadOnlyMany"],
-                "resources": {"requests": {"storage": "1Gi"}},
-                "volumeName": name,
-            },
-            "status": {"phase": "Bound"},
-        },
-    )
-    obj["spec"]["volumes"] = [{"name": "vol", "persistentVolumeClaim": {"claimName": name}}]
+    volume, claim = volume_of(obj)
+    api.put("persistentvolumes", volume)
+    api.put("persistentvolumeclaims", claim)
     return obj
 
 
@@ -226,8 +48,7 @@ async def in_memory(name: str, workload: Workload, scale: float) -> str:
     for n in range(nodes):
         api.put("nodes", node(n, workload.zones))
         if workload.volumes:
-            drivers = [{"name": "ebs.csi.aws.com", "allocatable": {"count": 39}}]
-            api.put("csinodes", {"metadata": {"name": f"scheduler-perf-{n}"}, "spec": {"drivers": drivers}})
+            api.put("csinodes", csi_node(f"scheduler-perf-{n}"))
     for n in range(workload.hopeless):
         api.put("pods", pod(cpu="9", memory="500Gi", labels={"n": str(n)}))
     prepare = (lambda obj: with_volume(api, obj)) if workload.volumes else (lambda obj: obj)
@@ -289,61 +110,6 @@ async def _churn(api: FakeApi) -> None:
         api.remove("nodes", f"scheduler-perf-{1_000_000 + n % 2}")
 
 
-async def against_api(name: str, workload: Workload, scale: float, kubeconfig: str) -> None:
-    client = Client.from_kubeconfig(kubeconfig)
-    await wait_ready(client)
-    gate = asyncio.Semaphore(32)
-    nodes, pods = client.resource("v1", "nodes"), client.resource("v1", "pods")
-
-    # No controller runs here that would make it.
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
-    with contextlib.suppress(ApiError):
-        await client.resource("v1", "serviceaccounts").create(account)
-
-    async def create_node(obj: Object) -> None:
-        async with gate:
-            await nodes.create(obj)
-            await nodes.patch(obj["metadata"]["name"], {"status": obj["status"]}, subresource="status")
-            # Admission taints a new node until it is ready, and nothing here will make it so.
-            await nodes.patch(obj["metadata"]["name"], {"spec": {"taints": None}})
-
-    async def create_pod(obj: Object) -> None:
-        async with gate:
-            await pods.create(obj)
-
-    await asyncio.gather(*(create_node(node(n, workload.zones)) for n in range(int(workload.nodes * scale))))
-    number = 0
-    for obj in itertools.chain(workload.before(scale), workload.pods(scale)):
-        obj["spec"].pop("priority", None)
-        number += 1
-        await create_pod(obj) if number % 32 == 0 else asyncio.ensure_future(create_pod(obj))
-    listed = await pods.list("default", limit=1)
-    while (listed["metadata"].get("remainingItemCount") or 0) + len(listed["items"]) < number:
-        await asyncio.sleep(0.2)
-        listed = await pods.list("default", limit=1)
-    version = listed["metadata"]["resourceVersion"]
-    flags = ["--kubeconfig", kubeconfig, "--leader-elect=false", "--secure-port", "0", "-v", "0"]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "peavine.cmd.main", "scheduler", *flags)
-    try:
-        bound: set[str] = set()
-        first = 0.0
-        async for _, obj in pods.watch("default", resource_version=version):
-            if obj.get("spec", {}).get("nodeName"):
-                first = first or time.perf_counter()
-                bound.add(obj["metadata"]["name"])
-                if len(bound) == number:
-                    break
-        took = time.perf_counter() - first
-        memory = memory_peak_kb(process.pid)
-        print(
-            f"{name:32} {number / took:8.0f} pods/s against the API server's process, {number} pods in {took:.1f} s, "
-            f"the scheduler had {memory // 1024} MB"
-        )
-    finally:
-        process.terminate()
-        await process.wait()
-
-
 def memory(scale: float) -> None:
     """What the scheduler keeps of 5,000 nodes and 50,000 running pods, as they come over the wire."""
     scheduler = Scheduler(FakeApi())  # type: ignore[arg-type]
@@ -369,21 +135,17 @@ def memory(scale: float) -> None:
     )
 
 
-def memory_peak_kb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-
-
 async def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("names", nargs="*")
     options.add_argument("--scale", type=float, default=1.0)
-    options.add_argument("--api", default="")
+    options.add_argument("--api", action="store_true")
+    options.add_argument("--burst", action="store_true")
     args = options.parse_args()
-    names = args.names or [*WORKLOADS, "Memory"]
+    names = args.names or [*WORKLOADS, *([] if args.api else ["Memory"])]
     for name in names:
         if args.api:
-            await against_api(name, WORKLOADS[name], args.scale, args.api)
+            await against_api(name, WORKLOADS[name], args.scale, burst=args.burst)
         elif len(names) > 1:  # each in a process of its own: the memory is its own too
             again = [sys.executable, __file__, name, "--scale", str(args.scale)]
             await (await asyncio.create_subprocess_exec(*again)).wait()

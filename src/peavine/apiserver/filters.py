@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import logging
 import time
@@ -37,7 +36,7 @@ Handler = Callable[[Exchange], Awaitable[Response | None]]
 
 
 class Fairness(Protocol):
-    def admit(self, info: RequestInfo, user: User) -> contextlib.AbstractAsyncContextManager[Any]: ...
+    async def enter(self, info: RequestInfo, user: User) -> Any: ...
 
 
 class Filters:
@@ -53,13 +52,15 @@ class Filters:
         auditor: Auditor | None = None,
         metrics: ApiMetrics | None = None,
         timeout_seconds: float = 60.0,
+        cbor: bool = False,
     ) -> None:
         self.handler, self.authenticator, self.authorizer = handler, authenticator, authorizer
         self.fairness, self.auditor, self.metrics = fairness, auditor, metrics or ApiMetrics()
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds, self.cbor = timeout_seconds, cbor
 
     async def handle(self, exchange: Exchange) -> Response | None:
         info = exchange.info
+        info.cbor = self.cbor
         began = time.perf_counter()
         exchange.extra_headers.append(("Audit-Id", info.audit_id))
         response: Response | None
@@ -108,10 +109,10 @@ class Filters:
         assert info.user is not None
         if self.fairness is None or (info.subresource in STREAMING and info.is_resource):
             return await (self._followed(exchange) if long_running(info) else self._allowed(exchange))
-        async with contextlib.AsyncExitStack() as seat:
-            admitted = await seat.enter_async_context(self.fairness.admit(info, info.user))
+        admitted = await self.fairness.enter(info, info.user)
+        try:
             exchange.extra_headers += admitted.headers
-            info.notes["release"] = seat.aclose  # a watch gives its seat back when its first events are sent
+            info.notes["release"] = admitted.release  # a watch gives its seat back when its first events are sent
             if long_running(info):
                 return await self._followed(exchange)
             counted = "readOnly" if info.verb in READ_VERBS else "mutating"
@@ -120,6 +121,8 @@ class Filters:
                 return await self._allowed(exchange)
             finally:
                 self.metrics.in_flight[counted] -= 1
+        finally:
+            admitted.leave()
 
     async def _followed(self, exchange: Exchange) -> Response | None:
         """A watch or stream, counted while it lasts."""

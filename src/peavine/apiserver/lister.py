@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 Object = dict[str, Any]
@@ -22,6 +22,9 @@ class Lister(Protocol):
 
     def get(self, group: str, resource: str, namespace: str | None, name: str) -> Object | None:
         """One object, or None."""
+
+    def labels(self, group: str, resource: str, namespace: str | None, name: str) -> Mapping[str, str]:
+        """The labels of one object, without decoding it; none where there is no such object."""
 
     def list(self, group: str, resource: str, namespace: str | None = None) -> list[Object]:
         """All objects of a resource, of one namespace or of all, ordered by key."""

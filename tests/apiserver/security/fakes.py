@@ -41,6 +41,9 @@ class Objects:
     def get(self, group, resource, namespace, name):
         return self.store.get((group, resource, namespace or None, name))
 
+    def labels(self, group, resource, namespace, name):
+        return ((self.get(group, resource, namespace, name) or {}).get("metadata") or {}).get("labels") or {}
+
     def list(self, group, resource, namespace=None):
         return [
             obj

@@ -72,33 +72,37 @@ class Chain:
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = list(plugins)
-        self._by_request: dict[tuple[str, str, str], list[Plugin]] = {}
+        self._by_request: dict[tuple[str, str, str, str], list[Plugin]] = {}
 
     async def admit(self, req: AdmissionRequest) -> None:
         """Every plugin in order; all once more where one asks for it (`notes["reinvoke"]`): a webhook that changed
         the object may have added what an earlier plugin would have looked at.
         """
-        for plugin in self._for(req):
+        for plugin in self._for(req, "admit"):
             await plugin.admit(req)
         if req.notes.pop("reinvoke", False):
             req.notes["reinvoking"] = True
-            for plugin in self._for(req):
+            for plugin in self._for(req, "admit"):
                 await plugin.admit(req)
             del req.notes["reinvoking"]
 
     async def validate(self, req: AdmissionRequest) -> None:
-        for plugin in self._for(req):
+        for plugin in self._for(req, "validate"):
             await plugin.validate(req)
 
     async def undo(self, req: AdmissionRequest) -> None:
-        for plugin in self._for(req):
+        for plugin in self._for(req, "undo"):
             await plugin.undo(req)
 
-    def _for(self, req: AdmissionRequest) -> list[Plugin]:
-        key = (req.operation, req.gvr.group, req.gvr.resource)
+    def _for(self, req: AdmissionRequest, step: str) -> list[Plugin]:
+        """The plugins that have a say in such requests at a step: those that do not inherit it from `Plugin`."""
+        key = (req.operation, req.gvr.group, req.gvr.resource, step)
         plugins = self._by_request.get(key)
         if plugins is None:
-            plugins = self._by_request[key] = [plugin for plugin in self.plugins if plugin.handles(req)]
+            nothing = getattr(Plugin, step)
+            plugins = self._by_request[key] = [
+                plugin for plugin in self.plugins if plugin.handles(req) and getattr(type(plugin), step) is not nothing
+            ]
         return plugins
 
 

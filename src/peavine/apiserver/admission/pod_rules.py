@@ -83,10 +83,10 @@ class PodTopologyLabels(Plugin):
         if req.obj is None or (req.gvr.resource == "pods" and req.subresource != "binding"):
             return
         target = req.obj.get("target") or {}
-        node = self.lister.get("", "nodes", None, target.get("name", "")) if target.get("name") else None
-        if node is None:
+        if not target.get("name"):
             return
-        labels = {k: v for k, v in (node["metadata"].get("labels") or {}).items() if k in _TOPOLOGY}
+        of_node = self.lister.labels("", "nodes", None, target["name"])
+        labels = {key: of_node[key] for key in _TOPOLOGY if key in of_node}
         if labels:
             metadata = req.obj.setdefault("metadata", {})
             metadata["labels"] = {**(metadata.get("labels") or {}), **labels}

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+from collections.abc import Mapping
 
 from peavine.apiserver.cache.entries import Change, Entry, Form, Object
 from peavine.apiserver.cache.resource import Callback, ResourceCache
@@ -249,6 +250,11 @@ class CacheLister:
         known = self._cache.resources.get((group, resource))
         entry = known.get(namespace or "", name) if known is not None else None
         return self._object(known, entry) if known is not None and entry is not None else None
+
+    def labels(self, group: str, resource: str, namespace: str | None, name: str) -> Mapping[str, str]:
+        known = self._cache.resources.get((group, resource))
+        entry = known.get(namespace or "", name) if known is not None else None
+        return entry.labels if entry is not None else {}
 
     def list(self, group: str, resource: str, namespace: str | None = None) -> list[Object]:
         known = self._cache.resources.get((group, resource))

@@ -8,10 +8,10 @@ from peavine.api.kind import Kind
 from peavine.apiserver.endpoints import writing
 from peavine.apiserver.endpoints.bodies import read_object
 from peavine.apiserver.endpoints.listing import wait_for_version
-from peavine.apiserver.endpoints.negotiation import Output, negotiate
+from peavine.apiserver.endpoints.negotiation import JSON, Output, negotiate
 from peavine.apiserver.endpoints.rendering import Rendering, encode
 from peavine.apiserver.http import Exchange, Response
-from peavine.apiserver.registry import Registry
+from peavine.apiserver.registry import Registry, bindings
 from peavine.apiserver.registry import pods as pod_operations
 from peavine.apiserver.registry.scale import patch_scale, read_scale, update_scale
 from peavine.machinery import errors
@@ -46,6 +46,7 @@ async def dispatch(server: Any, exchange: Exchange, kind: Kind, namespace: str, 
         entry = registry.resource(kind).current(namespace, name)
         if entry is None:
             raise errors.not_found(kind.plural, name, kind.group)
+        await registry.prepare(kind, (entry,))
         rendering = Rendering(kind, registry.resource(kind).cache, output)
         return Response(200, rendering.object(entry), output.media_type)
     if verb == "update":
@@ -65,12 +66,12 @@ async def _scale(registry: Registry, exchange: Exchange, kind: Kind, namespace: 
     request.object_gvk = SCALE
     data = await exchange.read_body(writing.BODY_BYTES_MAX)
     if info.method == "PUT":
-        scale = read_object(registry, kind, data, info.headers.get("content-type", ""), request, SCALE)
+        scale = read_object(registry, kind, data, info, request, SCALE)
         writing.check_names(info, kind, scale, namespace, name)
         return _json(output, await update_scale(registry, request, scale))
     content_type = info.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    if content_type not in writing.PATCHES:
-        raise errors.unsupported_media_type(writing.PATCHES)
+    if content_type not in (accepted := writing.patch_types(info, kind)):
+        raise errors.unsupported_media_type(accepted)
     writing.check_patch_options(request, content_type, info)
     return _json(output, await patch_scale(registry, request, content_type, data))
 
@@ -89,11 +90,14 @@ async def _create(server: Any, exchange: Exchange, kind: Kind, subresource: str,
     request = writing.write_request(info, kind, namespace, name)
     request.object_gvk = gvk
     data = await exchange.read_body(writing.BODY_BYTES_MAX)
-    obj = read_object(registry, kind, data, info.headers.get("content-type", ""), request, gvk)
+    content_type = info.headers.get("content-type", "")
     if subresource == "binding":
+        plain = bindings.plain_binding(data) if content_type == JSON else None
+        obj = plain or read_object(registry, kind, data, info, request, gvk)
         writing.check_names(info, kind, obj, namespace, name)
-        await pod_operations.bind(registry, request, obj)
+        await bindings.bind(registry, request, obj)
         return _json(output, writing.success(), 201)
+    obj = read_object(registry, kind, data, info, request, gvk)
     if subresource == "eviction":
         writing.check_names(info, kind, obj, namespace, name)
         await pod_operations.evict(registry, request, obj)

@@ -10,7 +10,7 @@ from peavine.apiserver.endpoints.bodies import read_object
 from peavine.apiserver.endpoints.negotiation import negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, Response
-from peavine.apiserver.registry import pods
+from peavine.apiserver.registry import bindings
 from peavine.apiserver.registry.fields import track
 from peavine.machinery import errors
 
@@ -30,13 +30,13 @@ async def answer_virtual(server: Any, exchange: Exchange, kind: Kind, namespace:
         raise method_not_allowed()
     request = writing.write_request(info, kind, namespace, "")
     data = await exchange.read_body(writing.BODY_BYTES_MAX)
-    obj = read_object(server.registry, kind, data, info.headers.get("content-type", ""), request)
+    obj = read_object(server.registry, kind, data, info, request)
     if kind.plural == "bindings":
         writing.check_names(info, kind, obj, namespace)
         pod = server.registry.kind("", "v1", "pods")
         request.kind, request.name = pod, obj["metadata"].get("name") or ""
         request.subresource, request.object_gvk = "binding", kind.gvk
-        await pods.bind(server.registry, request, obj)
+        await bindings.bind(server.registry, request, obj)
         return Response(201, encode(writing.success(), output), output.media_type)
     request.subresource = ""
     obj = track(server.registry, request, None, obj)

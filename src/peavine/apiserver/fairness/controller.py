@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,23 @@ WAIT_SECONDS_MAX = 15.0
 TOO_MANY = "Too many requests, please try again later."
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Admitted:
-    """How a request was classified; `headers` go on its answer."""
+    """How a request was classified; `headers` go on its answer. Its holder calls `leave`."""
 
     level: str
     schema: str
     headers: tuple[tuple[str, str], ...]
+    give_back: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        """Give the seat back; twice is as good as once."""
+        if self.give_back is not None:
+            give_back, self.give_back = self.give_back, None
+            give_back()
+
+    async def release(self) -> None:
+        self.leave()
 
 
 class PriorityAndFairness:
@@ -61,7 +71,15 @@ class PriorityAndFairness:
 
     @contextlib.asynccontextmanager
     async def admit(self, info: RequestInfo, user: User) -> AsyncIterator[Admitted]:
-        """Hold a seat for the block; of a watch, only for the time until its first events are sent.
+        """Hold a seat for the block. Raises ApiError 429."""
+        admitted = await self.enter(info, user)
+        try:
+            yield admitted
+        finally:
+            admitted.leave()
+
+    async def enter(self, info: RequestInfo, user: User) -> Admitted:
+        """A seat, until the caller leaves it; of a watch, when its first events are sent.
 
         Raises ApiError 429 where there is neither a seat nor a place to wait.
         """
@@ -86,10 +104,7 @@ class PriorityAndFairness:
             ("X-Kubernetes-Pf-Flowschema-Uid", schema_uid),
             ("X-Kubernetes-Pf-Prioritylevel-Uid", level.uid),
         )
-        try:
-            yield Admitted(level.name, schema_name, headers)
-        finally:
-            level.leave(seat)
+        return Admitted(level.name, schema_name, headers, lambda: level.leave(seat))
 
     def borrow(self) -> None:
         """Deal the seats anew, after the demand of the period that has ended."""
@@ -233,12 +248,21 @@ class MaxInFlight:
 
     @contextlib.asynccontextmanager
     async def admit(self, info: RequestInfo, user: User) -> AsyncIterator[Admitted]:
+        """Hold a place for the block. Raises ApiError 429."""
+        admitted = await self.enter(info, user)
+        try:
+            yield admitted
+        finally:
+            admitted.leave()
+
+    async def enter(self, info: RequestInfo, user: User) -> Admitted:
         kind = 0 if info.verb in ("get", "list", "watch") else 1
         limit = (self.reads, self.writes)[kind]
         if "system:masters" not in user.groups and limit and self._under_way[kind] >= limit:
             raise errors.too_many_requests(TOO_MANY, 1)
         self._under_way[kind] += 1
-        try:
-            yield Admitted("", "", ())
-        finally:
+
+        def leave() -> None:
             self._under_way[kind] -= 1
+
+        return Admitted("", "", (), leave)

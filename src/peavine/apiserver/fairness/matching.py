@@ -8,6 +8,7 @@ from peavine.apiserver.authentication.user import SERVICE_ACCOUNT_PREFIX, User
 from peavine.apiserver.requests import RequestInfo
 
 USERS_REMEMBERED_MAX = 2000
+ANSWERS_REMEMBERED_MAX = 10_000
 
 
 class Schema:
@@ -36,8 +37,21 @@ class Matcher:
     def __init__(self, schemas: list[Schema]) -> None:
         self.schemas = sorted(schemas, key=lambda schema: (schema.precedence, schema.name))
         self._by_user: dict[tuple[str, tuple[str, ...]], list[tuple[Schema, list[dict[str, Any]]]]] = {}
+        self._answers: dict[tuple[Any, ...], Schema | None] = {}  # of requests on resources
 
     def match(self, info: RequestInfo, user: User) -> Schema | None:
+        if not info.is_resource:
+            return self._match(info, user)
+        question = (user.name, user.groups, info.verb, info.group, info.resource, info.subresource, info.namespace)
+        try:
+            return self._answers[question]
+        except KeyError:
+            if len(self._answers) >= ANSWERS_REMEMBERED_MAX:
+                self._answers.clear()
+            answer = self._answers[question] = self._match(info, user)
+            return answer
+
+    def _match(self, info: RequestInfo, user: User) -> Schema | None:
         key = (user.name, user.groups)
         candidates = self._by_user.get(key)
         if candidates is None:

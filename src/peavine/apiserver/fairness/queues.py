@@ -12,6 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from peavine.apiserver.fairness.borrowing import Demand
 from peavine.apiserver.fairness.work import ONE, Width
@@ -184,7 +185,8 @@ class Level:
         return min((self.queues[card] for card in hand), key=lambda q: (len(q.waiting), q.executing))
 
 
-def deal(flow: str, deck: int, hand_size: int) -> list[int]:
+@lru_cache(maxsize=2048)
+def deal(flow: str, deck: int, hand_size: int) -> tuple[int, ...]:
     """`hand_size` distinct numbers below `deck`, always the same for a flow."""
     entropy = int.from_bytes(hashlib.blake2b(flow.encode(), digest_size=16).digest(), "big")
     left = list(range(deck))
@@ -192,4 +194,4 @@ def deal(flow: str, deck: int, hand_size: int) -> list[int]:
     for _ in range(min(hand_size, deck)):
         entropy, position = divmod(entropy, len(left))
         hand.append(left.pop(position))
-    return hand
+    return tuple(hand)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 PIPELINED_MAX = 32
 # Body bytes that are still read and thrown away after an answer that came before the body's end.
 DISCARDED_BYTES_MAX = 16 << 20
+# Written bytes that wait for the end of the loop's turn.
+TOGETHER_BYTES_MAX = 64 << 10
 
 
 class Connection(asyncio.Protocol):
@@ -52,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[str, str]] = []
         self._headers_size = 0
+        self._unwritten: list[bytes] = []  # goes out together at the end of the loop's turn
+        self._unwritten_bytes = 0
 
     # --- transport -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -314,10 +318,23 @@ class Connection(asyncio.Protocol):
 
     # --- writing and flow ----------------------------------------------------------------------
     def write(self, data: bytes) -> None:
-        if not self.closed:
-            self.transport.write(data)
+        """Send soon: what one turn of the loop writes (a watch has many events then) is one TLS record and one call."""
+        if self.closed:
+            return
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unwritten.append(data)
+        self._unwritten_bytes += len(data)
+        if self._unwritten_bytes >= TOGETHER_BYTES_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._unwritten and self.transport is not None:
+            data, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+            self.transport.write(data[0] if len(data) == 1 else b"".join(data))
 
     async def drain(self) -> None:
+        self.flush()
         if self.closed:
             raise ConnectionResetError("the client went away")
         if self.paused:
@@ -350,11 +367,12 @@ class Connection(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes written that the system has not taken yet."""
-        return 0 if self.closed else self.transport.get_write_buffer_size()
+        return 0 if self.closed else self.transport.get_write_buffer_size() + self._unwritten_bytes
 
     def close(self) -> None:
         """Close once what was written has gone out."""
         if not self.closed and self.transport is not None:
+            self.flush()
             self.transport.close()
 
     def abort(self) -> None:

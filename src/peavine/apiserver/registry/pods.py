@@ -1,4 +1,4 @@
-"""Binding and eviction: writes on pods that are requests of their own."""
+"""Eviction: the write on a pod that is a request of its own. The other one is in `bindings.py`."""
 
 from __future__ import annotations
 
@@ -9,74 +9,12 @@ from peavine.apiserver.registry.registry import Registry
 from peavine.apiserver.registry.request import Object, WriteRequest
 from peavine.apiserver.registry.update import modify
 from peavine.machinery import errors
-from peavine.machinery.errors import not_supported, required
 from peavine.machinery.meta import now
 from peavine.machinery.selectors import SelectorError, selector_of
 
 BUDGET_TRIES = 20
 # Evictions that a disruption controller has not accounted for yet.
 DISRUPTED_PODS_MAX = 2000
-
-
-async def bind(registry: Registry, request: WriteRequest, binding: Object) -> None:
-    """Give a pod its node. Raises ApiError 409 where it has one, or is on its way out."""
-    target = binding.get("target") or {}
-    problems = []
-    if target.get("kind") not in (None, "", "Node"):
-        problems.append(not_supported("target.kind", target.get("kind"), ["Node", "<empty>"]))
-    if not target.get("name"):
-        problems.append(required("target.name"))
-    if problems:
-        raise errors.invalid("Binding", request.name, problems)
-    if request.admit:
-        review = request.admission(CREATE, binding, None)
-        await registry.chain.admit(review)
-        binding = review.obj or binding
-        await registry.chain.validate(review)
-    meta = binding.get("metadata") or {}
-
-    def change(pod: Object | None) -> Object:
-        assert pod is not None
-        pod_meta, spec = pod["metadata"], pod["spec"]
-        uid, version = meta.get("uid"), meta.get("resourceVersion")
-        if uid and uid != pod_meta["uid"]:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {pod_meta['uid']}"
-            raise errors.conflict("pods", request.name, "", why)
-        if version and version != pod_meta["resourceVersion"]:
-            raise errors.conflict("pods", request.name)
-        if pod_meta.get("deletionTimestamp"):
-            words = f"pod {request.name} is being deleted, cannot be assigned to a host"
-            raise errors.conflict("pods/binding", request.name, "", words)
-        if spec.get("nodeName"):
-            words = f'pod {request.name} is already assigned to node "{spec["nodeName"]}"'
-            raise errors.conflict("pods/binding", request.name, "", words)
-        if spec.get("schedulingGates"):
-            words = f"pod {request.name} has non-empty .spec.schedulingGates"
-            raise errors.conflict("pods/binding", request.name, "", words)
-        spec["nodeName"] = target["name"]
-        if meta.get("annotations"):
-            pod_meta["annotations"] = {**(pod_meta.get("annotations") or {}), **meta["annotations"]}
-        if meta.get("labels"):
-            pod_meta["labels"] = {**(pod_meta.get("labels") or {}), **meta["labels"]}
-        stamp = now(registry.clock.time())
-        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-        scheduled = next((c for c in conditions if c.get("type") == "PodScheduled"), None)
-        if scheduled is None:
-            scheduled = {"type": "PodScheduled"}
-            conditions.append(scheduled)
-        if scheduled.get("status") != "True":
-            scheduled["lastTransitionTime"] = stamp
-        scheduled["status"] = "True"
-        scheduled.setdefault("lastProbeTime", None)
-        for name in ("reason", "message"):
-            scheduled.pop(name, None)
-        generation = pod_meta.get("generation")
-        if generation:
-            scheduled["observedGeneration"] = generation
-        return pod
-
-    inner = _inner(request)
-    await modify(registry, inner, change)
 
 
 def _inner(request: WriteRequest) -> WriteRequest:
