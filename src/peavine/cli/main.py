@@ -23,7 +23,7 @@ COMMANDS = {
     "api-versions": "api_versions", "config": "config", "version": "version", "patch": "patch", "replace": "replace",
     "set": "set", "expose": "expose", "run": "run", "autoscale": "autoscale", "cordon": "cordon",
     "uncordon": "uncordon", "drain": "drain", "taint": "taint", "auth": "auth", "cluster-info": "cluster_info",
-    "attach": "attach", "options": "options",
+    "attach": "attach", "options": "options", "kustomize": "kustomize",
 }  # fmt: skip
 ALIASES = {"log": "logs", "ep": "get", "rolling-update": "rollout"}
 

@@ -50,7 +50,12 @@ def documents(flags: Parsed) -> Iterator[tuple[Object, str]]:
         for data, source in _files(name, bool(flags.get("recursive"))):
             yield from _objects(data, source)
     if flags.get("kustomize"):
-        raise CliError("kustomize is not built in yet: render with another tool and pipe it to -f -")
+        if flags.get("filename"):
+            raise CliError("only one of -f or -k can be specified")
+        from peavine.cli.kustomize.build import build
+
+        for obj in build(flags["kustomize"]):
+            yield obj, flags["kustomize"]
 
 
 def has_files(flags: Parsed) -> bool:

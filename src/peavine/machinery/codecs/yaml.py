@@ -20,6 +20,7 @@ _BOOL = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
 }
+_BOOL_FEW = {text: value for text, value in _BOOL.items() if text.lower() in ("true", "false")}
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
@@ -27,12 +28,15 @@ class YamlError(ValueError):
     """The text is no YAML document that has a JSON form, or goes beyond a limit."""
 
 
-def decode(data: bytes | str) -> Any:
-    """The JSON value of a YAML document. Raises YamlError."""
-    return decode_with_duplicates(data)[0]
+def decode(data: bytes | str, *, few_words: bool = False) -> Any:
+    """The JSON value of a YAML document. Raises YamlError.
+
+    With `few_words`, only true and false are booleans, as in YAML 1.2: `yes`, `on` and `n` are texts.
+    """
+    return decode_with_duplicates(data, few_words=few_words)[0]
 
 
-def decode_with_duplicates(data: bytes | str) -> tuple[Any, list[str]]:
+def decode_with_duplicates(data: bytes | str, *, few_words: bool = False) -> tuple[Any, list[str]]:
     """As `decode`, and the complaints about keys that stand twice in a mapping (of which the last wins)."""
     import yaml
 
@@ -48,7 +52,7 @@ def decode_with_duplicates(data: bytes | str) -> tuple[Any, list[str]]:
         raise YamlError("yaml: exceeded max depth of 10000") from None
     if root is None:
         return None, []
-    reader = _Reader()
+    reader = _Reader(_BOOL_FEW if few_words else _BOOL)
     value = reader.value(root, 0)
     complaints = [f'line {line}: key "{key}" already set in map' for line, key in reader.duplicates]
     return value, complaints
@@ -126,7 +130,8 @@ def _dumper() -> Any:
 class _Reader:
     """Turns a graph of nodes into values, with a bound on what aliases may expand to."""
 
-    def __init__(self) -> None:
+    def __init__(self, booleans: dict[str, bool]) -> None:
+        self.booleans = booleans
         self.count = 0
         self.duplicates: list[tuple[int, str]] = []
         self.open: set[int] = set()
@@ -138,7 +143,7 @@ class _Reader:
         if depth > DEPTH_MAX:
             raise YamlError("yaml: exceeded max depth of 10000")
         if node.id == "scalar":
-            return _scalar(node)
+            return _scalar(node, self.booleans)
         if id(node) in self.open:
             raise YamlError("yaml: anchor contains itself")
         self.open.add(id(node))
@@ -160,7 +165,7 @@ class _Reader:
                         raise YamlError("yaml: map merge requires map or sequence of maps as the value")
                     merged.append(self.value(source, depth + 1))
                 continue
-            key = _key(key_node)
+            key = _key(key_node, self.booleans)
             if key in mapping:
                 self.duplicates.append((key_node.start_mark.line + 1, key))
             mapping[key] = self.value(value_node, depth + 1)
@@ -170,22 +175,22 @@ class _Reader:
         return mapping
 
 
-def _key(node: Any) -> str:
+def _key(node: Any, booleans: dict[str, bool]) -> str:
     if node.id != "scalar":
         raise YamlError(f"yaml: invalid map key: {node.id}")
-    value = _scalar(node)
+    value = _scalar(node, booleans)
     if value is True or value is False:
         return "true" if value else "false"
     return "null" if value is None else str(value)
 
 
-def _scalar(node: Any) -> Any:
+def _scalar(node: Any, booleans: dict[str, bool]) -> Any:
     text: str = node.value
     if node.tag == _PLAIN:
-        return _plain(text)
+        return _plain(text, booleans)
     match node.tag.removeprefix(_TAG):
         case "int" | "float" | "bool" | "null":
-            return _plain(text)
+            return _plain(text, booleans)
         case "binary":
             try:
                 return base64.b64decode(text).decode("utf-8", "replace")
@@ -194,11 +199,11 @@ def _scalar(node: Any) -> Any:
     return text
 
 
-def _plain(text: str) -> Any:
+def _plain(text: str, booleans: dict[str, bool] = _BOOL) -> Any:
     if text in _NULL:
         return None
-    if text in _BOOL:
-        return _BOOL[text]
+    if text in booleans:
+        return booleans[text]
     if text[0] in "-+.0123456789":
         if _INT.fullmatch(text):
             return _integer(text)
