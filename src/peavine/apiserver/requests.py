@@ -45,6 +45,7 @@ class RequestInfo:
     peer_chain: tuple[bytes, ...] = ()  # DER of what the client sent beside it, in its order; not verified either
     remote: tuple[str, int] = ("", 0)
     secure: bool = True
+    cbor: bool = False  # whether the server speaks CBOR (the feature CBORServingAndStorage)
 
     # What is asked for.
     verb: str = ""  # get list watch create update patch delete deletecollection, or the method in lower case

@@ -155,6 +155,7 @@ class ApiServer:
             auditor=self.auditor,
             metrics=self.metrics,
             timeout_seconds=config.request_timeout_seconds,
+            cbor=self.features.enabled("CBORServingAndStorage"),
         )
 
     async def _bootstrap(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from peavine.api.kind import Kind
 from peavine.apiserver.endpoints.negotiation import spoken
 from peavine.apiserver.registry import Registry, WriteRequest
+from peavine.apiserver.requests import RequestInfo
 from peavine.machinery.codecs import content
 from peavine.machinery.decode import decode
 from peavine.machinery.names import GVK
@@ -18,7 +19,7 @@ def read_object(
     registry: Registry,
     kind: Kind,
     data: bytes,
-    content_type: str,
+    info: RequestInfo,
     request: WriteRequest,
     expected: GVK | None = None,
 ) -> Object:
@@ -26,7 +27,9 @@ def read_object(
 
     Raises ApiError 400, 415.
     """
-    media = content.body_media_type(content_type or None, spoken(kind if expected is None else None))
+    media = content.body_media_type(
+        info.headers.get("content-type") or None, spoken(info, kind if expected is None else None)
+    )
     gvk = expected or kind.gvk
     doc, found, problems = content.parse_object(data, media, gvk)
     if found != gvk:

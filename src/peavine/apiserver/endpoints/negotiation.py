@@ -7,16 +7,17 @@ from collections.abc import Collection, Sequence
 from peavine.api.kind import Kind
 from peavine.apiserver.requests import RequestInfo
 from peavine.machinery.codecs import content
-from peavine.machinery.codecs.content import CUSTOM_OBJECTS, JSON, OBJECTS, PROTOBUF, YAML, Output
+from peavine.machinery.codecs.content import CBOR, CUSTOM_OBJECTS, JSON, OBJECTS, PROTOBUF, YAML, Output
 
-__all__ = ["JSON", "OBJECTS", "PROTOBUF", "YAML", "Output", "negotiate", "spoken", "wants_pretty"]
+__all__ = ["CBOR", "JSON", "OBJECTS", "PROTOBUF", "YAML", "Output", "negotiate", "spoken", "wants_pretty"]
 
 PLAIN, PRETTY = Output(), Output(pretty=True)
 
 
-def spoken(kind: Kind | None) -> Sequence[str]:
+def spoken(info: RequestInfo, kind: Kind | None) -> Sequence[str]:
     """The media types that objects of a kind can have: protobuf only for those with a Go type."""
-    return OBJECTS if kind is None or kind.definition else CUSTOM_OBJECTS
+    types = OBJECTS if kind is None or kind.definition else CUSTOM_OBJECTS
+    return (*types, CBOR) if info.cbor else types
 
 
 def negotiate(
@@ -27,7 +28,7 @@ def negotiate(
     pretty = wants_pretty(info)
     if not accept or accept == JSON:
         return PRETTY if pretty else PLAIN
-    return content.negotiate(accept, supported=spoken(kind), transforms=transforms, pretty=pretty)
+    return content.negotiate(accept, supported=spoken(info, kind), transforms=transforms, pretty=pretty)
 
 
 def wants_pretty(info: RequestInfo) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from peavine.api.kind import GENERIC_COLUMNS, Kind
 from peavine.apiserver.cache import Entry, ResourceCache
 from peavine.apiserver.cache.entries import dumps, open_object
-from peavine.apiserver.endpoints.negotiation import JSON, PLAIN, PROTOBUF, YAML, Output
+from peavine.apiserver.endpoints.negotiation import CBOR, JSON, PLAIN, PROTOBUF, YAML, Output
 from peavine.machinery.codecs import content
 from peavine.machinery.names import group_version
 from peavine.machinery.schema import Schema
@@ -161,6 +161,10 @@ class Rendering:
             from peavine.machinery.codecs import protobuf
 
             return self.framed(protobuf.watch_frame(type, obj, Schema.load()))
+        if self.output.media_type == CBOR:
+            from peavine.machinery.codecs import cbor
+
+            return self.framed(cbor.watch_event(type, obj, Schema.load()))
         event = {"type": type, "object": obj}
         if self.output.media_type == YAML:
             from peavine.machinery.codecs import yaml
@@ -185,7 +189,7 @@ class Rendering:
         if self.framing == "chunked":
             return b"%x\r\n%b\r\n" % (len(data), data)
         if self.framing == "websocket":
-            return websocket_frame(data, binary=self.output.media_type == PROTOBUF)
+            return websocket_frame(data, binary=self.output.media_type in (PROTOBUF, CBOR))
         return data
 
 

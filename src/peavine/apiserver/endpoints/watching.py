@@ -19,7 +19,7 @@ from peavine.apiserver.endpoints.listing import (
     too_large_version,
     wait_for_version,
 )
-from peavine.apiserver.endpoints.negotiation import PROTOBUF, negotiate
+from peavine.apiserver.endpoints.negotiation import CBOR, PROTOBUF, negotiate
 from peavine.apiserver.endpoints.rendering import Rendering
 from peavine.apiserver.endpoints.watch_converted import ConvertedWatcher
 from peavine.apiserver.http import Exchange
@@ -36,6 +36,8 @@ HELD_FRAMES_MAX = 10_000
 SLOW_SECONDS = 30.0
 # Fields that watchers are filed under: only those that often differ between watchers.
 TRIGGERS = ("metadata.name", "spec.nodeName")
+# What a stream of objects is called, where that is not what one of them is.
+STREAM_TYPES = {PROTOBUF: PROTOBUF + ";stream=watch", CBOR: CBOR + "-seq"}
 # Initial events are written in pieces of about this size.
 PIECE_BYTES = 64 << 10
 # How long the store's history may take to answer a watch from before this server's start.
@@ -120,7 +122,7 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     if websocket is not None:
         websocket.open()
     else:
-        content_type = output.media_type + (";stream=watch" if output.media_type == PROTOBUF else "")
+        content_type = STREAM_TYPES.get(output.media_type, output.media_type)
         exchange.start_stream(200, [("Content-Type", content_type), ("Cache-Control", "no-cache, private")])
     # From here to `watch` nothing awaits: no change falls between the initial events and the live ones.
     initial = _initial(registry, cached, options, watcher, first, past)

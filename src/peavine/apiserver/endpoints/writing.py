@@ -8,7 +8,7 @@ from peavine.api.kind import Kind
 from peavine.apiserver.cache import Entry
 from peavine.apiserver.endpoints.bodies import read_object, typed
 from peavine.apiserver.endpoints.listing import read_options, select
-from peavine.apiserver.endpoints.negotiation import OBJECTS, Output, negotiate
+from peavine.apiserver.endpoints.negotiation import Output, negotiate, spoken
 from peavine.apiserver.endpoints.rendering import Rendering, encode
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.registry import Registry, WriteRequest
@@ -32,6 +32,7 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_YAML = "application/apply-patch+yaml"
 APPLY_CBOR = "application/apply-patch+cbor"
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_YAML)
+APPLIES = (APPLY_YAML, APPLY_CBOR)
 
 _OPTIONS_KINDS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
 
@@ -105,7 +106,7 @@ async def handle_create(registry: Registry, exchange: Exchange, kind: Kind, name
     output = negotiate(info, kind)
     request = write_request(info, kind, namespace, "")
     data = await exchange.read_body(BODY_BYTES_MAX)
-    obj = read_object(registry, kind, data, info.headers.get("content-type", ""), request)
+    obj = read_object(registry, kind, data, info, request)
     check_names(info, kind, obj, namespace)
     result = await create(registry, request, obj)
     return answer(registry, kind, result, output, 201)
@@ -116,7 +117,7 @@ async def handle_update(registry: Registry, exchange: Exchange, kind: Kind, name
     output = negotiate(info, kind)
     request = write_request(info, kind, namespace, name)
     data = await exchange.read_body(BODY_BYTES_MAX)
-    obj = read_object(registry, kind, data, info.headers.get("content-type", ""), request)
+    obj = read_object(registry, kind, data, info, request)
     check_names(info, kind, obj, namespace, name)
     result, created = await update(registry, request, obj)
     return answer(registry, kind, result, output, 201 if created else 200)
@@ -126,7 +127,7 @@ async def handle_patch(registry: Registry, exchange: Exchange, kind: Kind, names
     info = exchange.info
     output = negotiate(info, kind)
     content_type = info.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    accepted = [t for t in PATCHES if t != STRATEGIC_PATCH or kind.definition]
+    accepted = patch_types(info, kind)
     if content_type not in accepted:
         raise errors.unsupported_media_type(accepted)
     request = write_request(info, kind, namespace, name)
@@ -138,10 +139,16 @@ async def handle_patch(registry: Registry, exchange: Exchange, kind: Kind, names
     return answer(registry, kind, result, output, 201 if created else 200)
 
 
+def patch_types(info: RequestInfo, kind: Kind) -> list[str]:
+    """The media types of patches that a kind takes: a custom resource has no merge keys."""
+    types = [t for t in PATCHES if t != STRATEGIC_PATCH or kind.definition]
+    return [*types, APPLY_CBOR] if info.cbor else types
+
+
 def check_patch_options(request: WriteRequest, content_type: str, info: RequestInfo) -> None:
     """The options that only some patches may have. Raises ApiError 422."""
     problems = []
-    if content_type == APPLY_YAML:
+    if content_type in APPLIES:
         if not info.parameter("fieldManager"):
             problems.append(required("fieldManager", "is required for apply patch"))
     elif "force" in info.query:
@@ -153,9 +160,8 @@ def check_patch_options(request: WriteRequest, content_type: str, info: RequestI
 def patcher(registry: Registry, request: WriteRequest, content_type: str, data: bytes) -> Any:
     """What a patch does to an object, as a function, and whether it is an apply. Raises ApiError 400, 422."""
     kind = request.kind
-    is_apply = content_type == APPLY_YAML
-    if is_apply:
-        return _applier(registry, request, data), True
+    if content_type in APPLIES:
+        return _applier(registry, request, *apply_document(data, content_type)), True
     patch, problems = patch_document(data, content_type)
 
     def change(live: Object | None) -> Object:
@@ -185,6 +191,24 @@ def patch_document(data: bytes, content_type: str) -> tuple[Any, list[str]]:
     except json.JsonError as error:
         raise errors.bad_request(f"error decoding patch: {error}") from None
     return value, [f'duplicate field "{path}"' for path in json.duplicate_keys(data, value)]
+
+
+def apply_document(data: bytes, content_type: str) -> tuple[Object, list[str]]:
+    """The configuration of an apply, and its duplicate keys. Raises ApiError 400."""
+    complaints: list[str] = []
+    try:
+        if content_type == APPLY_CBOR:
+            from peavine.machinery.codecs import cbor
+
+            doc = cbor.decode(data)
+        else:
+            doc, complaints = yaml.decode_with_duplicates(data)
+    except ValueError as error:
+        sort = "CBOR" if content_type == APPLY_CBOR else "YAML"
+        raise errors.bad_request(f"error decoding {sort}: {error}") from None
+    if not isinstance(doc, dict):
+        raise errors.bad_request("error decoding YAML: the document is no object")
+    return doc, [f"error decoding YAML: {complaint}" for complaint in complaints]
 
 
 def patched(content_type: str, live: Object, patch: Any, type: Any) -> Object:
@@ -225,17 +249,10 @@ def _same_object(new: Object, live: Object, request: WriteRequest) -> None:
         raise content.wrong_kind(GVK(group, version, str(new.get("kind") or "")), request.kind.gvk)
 
 
-def _applier(registry: Registry, request: WriteRequest, data: bytes) -> Any:
+def _applier(registry: Registry, request: WriteRequest, doc: Object, problems: list[str]) -> Any:
     from peavine.apiserver.registry.fields import apply_configuration
 
     kind = request.kind
-    try:
-        doc, complaints = yaml.decode_with_duplicates(data)
-    except yaml.YamlError as error:
-        raise errors.bad_request(f"error decoding YAML: {error}") from None
-    problems = [f"error decoding YAML: {complaint}" for complaint in complaints]
-    if not isinstance(doc, dict):
-        raise errors.bad_request("error decoding YAML: the document is no object")
     group, version = split_group_version(str(doc.get("apiVersion") or ""))
     found = GVK(group, version, str(doc.get("kind") or ""))
     if found != kind.gvk:
@@ -273,7 +290,7 @@ async def delete_options(exchange: Exchange, request: WriteRequest) -> None:
     data = await exchange.read_body(BODY_BYTES_MAX)
     options = request.options
     if data:
-        media = content.body_media_type(info.headers.get("content-type"), OBJECTS)
+        media = content.body_media_type(info.headers.get("content-type"), spoken(info, None))
         doc, found, _ = content.parse_object(data, media, GVK("", "v1", "DeleteOptions"))
         if found.kind != "DeleteOptions":
             raise content.wrong_kind(found, GVK("meta.k8s.io", "v1", "DeleteOptions"))

@@ -69,12 +69,10 @@ async def update_scale(registry: Registry, request: WriteRequest, scale: Object)
 
 
 async def patch_scale(registry: Registry, request: WriteRequest, content_type: str, data: bytes) -> Object:
-    from peavine.apiserver.endpoints.writing import APPLY_YAML, patch_document
+    from peavine.apiserver.endpoints.writing import APPLIES, apply_document, patch_document
 
-    if content_type == APPLY_YAML:
-        from peavine.machinery.codecs import yaml
-
-        patch = yaml.decode(data)
+    if content_type in APPLIES:
+        patch, _ = apply_document(data, content_type)
         return await _change(registry, request, lambda current: {**current, **_merged(current, patch)})
     type = registry.schema.for_kind(request.object_gvk) if request.object_gvk else None
     patch, _ = patch_document(data, content_type)

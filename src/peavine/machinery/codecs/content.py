@@ -20,6 +20,7 @@ from peavine.machinery.schema import Schema, Type
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+CBOR = "application/cbor"  # where the feature CBORServingAndStorage is on
 OBJECTS = (JSON, YAML, PROTOBUF)  # what built-in kinds speak
 CUSTOM_OBJECTS = (JSON, YAML)  # what custom resources speak
 
@@ -150,6 +151,10 @@ def encode_object(obj: Any, output: Output, schema: Schema | None = None) -> byt
         from peavine.machinery.codecs import protobuf
 
         return protobuf.encode(obj, schema or Schema.load())
+    if output.media_type == CBOR:
+        from peavine.machinery.codecs import cbor
+
+        return cbor.encode(obj, schema or Schema.load())
     return json.encode(obj, pretty=output.pretty)
 
 
@@ -161,6 +166,13 @@ def parse_body(data: bytes, media_type: str, kind: str) -> tuple[Any, list[str]]
         try:
             return protobuf.decode(data, Schema.load()), []
         except protobuf.ProtobufError as error:
+            raise _unrecognized(kind, str(error), data) from None
+    if media_type == CBOR:
+        from peavine.machinery.codecs import cbor
+
+        try:
+            return cbor.decode(data), []
+        except cbor.CborError as error:
             raise _unrecognized(kind, str(error), data) from None
     if media_type == YAML:
         try:
