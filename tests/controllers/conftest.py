@@ -133,7 +133,7 @@ class Case:
 
     async def until(self, check, why=""):
         """The first true result of `check()`, which may be a coroutine."""
-        return await eventually(check, 60.0, why or inspect.getsource(check))
+        return await eventually(check, 60.0, why)
 
     async def until_status(self, kind, name, check):
         """The status of an object once `check(status)` holds."""
@@ -189,6 +189,8 @@ class World:
             self._ready.set()
 
     def run(self, test, **given):
+        if self._failed is not None:
+            raise AssertionError("the shared cluster ended") from self._failed
         asyncio.run_coroutine_threadsafe(self._in_namespace(test, given), self._loop).result()
 
     async def _in_namespace(self, test, given):
@@ -200,7 +202,8 @@ class World:
             await self._cluster.client.resource("v1", "namespaces").delete(name)
 
     def stop(self):
-        self._loop.call_soon_threadsafe(self._end.set)
+        if self._failed is None:
+            self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
 

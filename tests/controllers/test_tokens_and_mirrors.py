@@ -1,4 +1,4 @@
-from peavine.controllers.bootstrap_tokens import detached_signature
+from peavine.api.core.bootstrap_token import detached_signature
 from peavine.controllers.endpointslice_mirroring import slices_for
 
 

@@ -26,7 +26,8 @@ class ResourceQuotaController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.quotas = self.watch("v1", "resourcequotas")
+        self.quotas = self.read("v1", "resourcequotas")
+        self.quotas.add_handler(self._enqueue, self._limits_changed)
         self.watched = {
             GVR("", "v1", "pods"): self.read("v1", "pods"),
             GVR("", "v1", "services"): self.read("v1", "services"),
@@ -37,6 +38,15 @@ class ResourceQuotaController(Controller):
             if gvr.resource != "pods":
                 informer.add_handler(None, self._changed, self._gone)
         self.resource = self.client.resource("v1", "resourcequotas")
+
+    def _enqueue(self, quota: Object) -> None:
+        self.queue.add(key_of(quota))
+
+    def _limits_changed(self, old: Object, new: Object) -> None:
+        """Not every change of the status: what admission has just added is there before the object that it is for, and
+        would be taken back."""
+        if old["spec"] != new["spec"]:
+            self._enqueue(new)
 
     def _pod_changed(self, old: Object, new: Object) -> None:
         if is_terminal(new) != is_terminal(old) or old.get("spec") != new.get("spec"):

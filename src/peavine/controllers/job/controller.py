@@ -30,6 +30,7 @@ class JobController(Controller):
         self.expectations = Expectations(self.pods, self.clock)
         self.control = PodControl(self.client, self.recorder)
         self.resource = self.client.resource("batch/v1", "jobs")
+        self._released: dict[Key, set[str]] = {}
 
     async def start(self) -> None:
         """Pods whose Job went while nobody looked: nothing may hold them."""
@@ -40,9 +41,10 @@ class JobController(Controller):
 
     async def reconcile(self, key: Key) -> float | None:
         job = self.jobs.get(*key)
-        await self._let_go(key, job)
         if job is None:
+            await self._let_go(key)
             self.expectations.forget(key)
+            self._released.pop(key, None)
             return None
         if (job["spec"].get("managedBy") or MANAGER) != MANAGER:
             return None
@@ -52,20 +54,27 @@ class JobController(Controller):
         pods = await claim(job, candidates, selector.matches, self.control.pods, alive)
         return await Step(self, key, job, pods).run()
 
-    async def _let_go(self, key: Key, job: Object | None) -> None:
+    async def _let_go(self, key: Key) -> None:
         """Pods of a Job of this name that is gone: nobody will count them, so nothing may hold them."""
-        if job is not None:
-            return
         for pod in self.pods.list(key[0]):
             reference = controller_of(pod)
             if reference is not None and (reference["kind"], reference["name"]) == ("Job", key[1]) and is_held(pod):
-                await self.drop_finalizer(pod)
+                await self.release(key, pod)
 
-    async def drop_finalizer(self, pod: Object) -> None:
+    def released(self, key: Key, pods: list[Object]) -> set[str]:
+        """Uids of the pods let go that the cache still shows as held: they must not be counted again."""
+        held = {p["metadata"]["uid"] for p in pods if is_held(p)}
+        self._released[key] = self._released.get(key, set()) & held
+        return self._released[key]
+
+    async def release(self, key: Key, pod: Object) -> None:
+        """Drop the finalizer from a pod of this Job."""
         meta = pod["metadata"]
+        self._released.setdefault(key, set()).add(meta["uid"])
         patch = {"metadata": {"uid": meta["uid"], "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}
         try:
             await self.control.pods.patch(meta["name"], patch, meta["namespace"], type="strategic")
         except ApiError as error:
             if error.code not in (404, 409, 422):
+                self._released[key].discard(meta["uid"])
                 raise

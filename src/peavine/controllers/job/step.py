@@ -43,7 +43,7 @@ class Step:
     def __init__(self, controller: JobController, key: Key, job: Object, pods: list[Object]) -> None:
         self.controller, self.key, self.job, self.pods = controller, key, job, pods
         self.spec, self.now = job["spec"], controller.clock.time()
-        self.tracking = Tracking(job, pods)
+        self.tracking = Tracking(job, pods, controller.released(key, pods))
         self.status = self.tracking.status
         self.active, self.terminating = self.tracking.active, self.tracking.terminating
         self.indexed, self.completions = self.tracking.indexed, self.tracking.completions
@@ -53,7 +53,7 @@ class Step:
     async def run(self) -> float | None:
         """Raises what the writes raise; the number is the seconds after which to look again."""
         if any(self._is(type_) for type_ in ("Complete", "Failed")):
-            await self._release([p for p in self.pods if is_held(p)])
+            await self._release(self.tracking.held)
             return None
         satisfied = self.controller.expectations.satisfied(self.key)
         if not self.status.get("startTime") and not self.suspended:
@@ -223,7 +223,7 @@ class Step:
         """End pods that are one too many: they are nobody's failure, so nothing counts them."""
         for pod in pods:
             if is_held(pod):
-                await self.controller.drop_finalizer(pod)
+                await self.controller.release(self.key, pod)
             if await self.controller.control.delete(self.job, pod):
                 self.controller.expectations.deleted(self.key, pod)
             self.active.remove(pod)
@@ -269,7 +269,7 @@ class Step:
         await self._release(released)
 
     async def _release(self, pods: list[Object]) -> None:
-        await asyncio.gather(*(self.controller.drop_finalizer(pod) for pod in pods))
+        await asyncio.gather(*(self.controller.release(self.key, pod) for pod in pods))
 
     def _announce(self, end: End) -> None:
         recorder = self.controller.recorder

@@ -7,6 +7,7 @@ the uid leaves the list and the counter grows. For Indexed Jobs the set of compl
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from peavine.api.core.podstate import is_terminal, phase
@@ -41,13 +42,14 @@ def is_held(pod: Object) -> bool:
 class Tracking:
     """`status` is the Job's, moved on. `succeeded` and `failed` count what is listed and what is new, too."""
 
-    def __init__(self, job: Object, pods: list[Object]) -> None:
+    def __init__(self, job: Object, pods: list[Object], released: Collection[str] = ()) -> None:
+        """`released`: uids of pods whose finalizer is gone, though `pods` may not show it yet."""
         self.job, self.spec, self.pods = job, job["spec"], pods
         self.status: Object = {k: (list(v) if isinstance(v, list) else v) for k, v in (job.get("status") or {}).items()}
         self.completions = self.spec.get("completions")
         self.indexed = self.spec.get("completionMode") == "Indexed"
         self.per_index = self.spec.get("backoffLimitPerIndex") if self.indexed else None
-        self.held = [p for p in pods if is_held(p)]
+        self.held = [p for p in pods if is_held(p) and p["metadata"]["uid"] not in released]
         self.active = [p for p in pods if not is_terminal(p) and "deletionTimestamp" not in p["metadata"]]
         self.terminating = [p for p in pods if not is_terminal(p) and "deletionTimestamp" in p["metadata"]]
         listed = self.status.get("uncountedTerminatedPods") or {}
