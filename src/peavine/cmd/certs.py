@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peavine.base.clock import REAL, Clock
+from peavine.client.certificates import Refused
+from peavine.client.transport import Unreachable
+from peavine.cmd import nodecerts
 from peavine.cmd.pki import (
     CLIENT,
     DAY,
@@ -22,6 +26,7 @@ from peavine.cmd.pki import (
     needs_renewal,
     read_kubeconfig_certificate,
 )
+from peavine.machinery.errors import ApiError
 from peavine.machinery.x509 import Certificate, MalformedCertificate, read_pem
 
 _AUTHORITIES = ("ca", "front-proxy-ca")
@@ -60,7 +65,11 @@ def main(argv: list[str]) -> int:
     if unknown:
         print(f"peavine certs: no such certificate: {', '.join(unknown)}", file=sys.stderr)
         return 1
-    renewed = renew(pki, args.names, everything=args.all)
+    try:
+        renewed = renew(pki, args.names, everything=args.all)
+    except (ApiError, Unreachable, Refused, TimeoutError) as error:
+        print(f"peavine certs: {error or 'not signed in time'}", file=sys.stderr)
+        return 1
     print("\n".join(f"renewed {name}" for name in renewed) or "nothing needs renewal")
     return 0
 
@@ -115,7 +124,12 @@ def renew(pki: Pki, names: list[str], *, everything: bool = False, clock: Clock 
         good = certificate.authority_key_id == read_pem(pki.cert(found.authority).read_bytes()).subject_key_id
         if not (everything or names or needs_renewal(certificate, clock) or not good):
             continue
-        if found.kubeconfig is not None:
+        if found.kubeconfig is not None and not pki.key(found.authority).exists():
+            # A joined node: its kubelet sees to its own certificates, the others are asked of the cluster.
+            if certificate.organizations:
+                continue
+            asyncio.run(nodecerts.renew(found.kubeconfig, certificate.common_name))
+        elif found.kubeconfig is not None:
             server = kubeconfig_server(found.kubeconfig)
             groups = certificate.organizations
             kubeconfig(pki, found.kubeconfig, server, certificate.common_name, groups, clock=clock, force=True)

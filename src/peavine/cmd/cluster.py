@@ -24,6 +24,8 @@ CLUSTER_DOMAIN = "cluster.local"
 
 # Hosts that Peavine makes itself (`--nodes N` on containerd) live in the first free one of these.
 NODE_RANGES = tuple(f"10.4.{third}.0/24" for third in range(7, 16))
+SOCKET_NAME_BYTES_MAX = 107
+CONTAINERD_SOCKET = "containerd/containerd.sock.ttrpc"
 # Fields of earlier versions' cluster.json.
 RENAMED = {"simulated_nodes": "nodes"}
 HOST_NUMBERS = (11, *range(21, 254))
@@ -120,8 +122,16 @@ class Cluster:
     def run_dir(self) -> Path:
         return self.directory / "run"
 
+    def check(self) -> None:
+        """Raises ValueError where the kernel would not take the name of a socket below the data directory."""
+        longest = max(len(str(host.directory / CONTAINERD_SOCKET)) for host in self.hosts)
+        if self.runtime == "containerd" and longest > SOCKET_NAME_BYTES_MAX:
+            room = SOCKET_NAME_BYTES_MAX - (longest - len(self.data_dir))
+            raise ValueError(f"--data-dir {self.data_dir}: longer than {room} letters, too long for the sockets in it")
+
     def save(self) -> None:
         draft = self.directory / "cluster.json.new"
+        draft.touch(mode=0o600)
         draft.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
         draft.replace(self.directory / "cluster.json")
 

@@ -16,6 +16,7 @@ from peavine.client import Client
 from peavine.client.transport import Transport, Unreachable
 from peavine.cmd import up
 from peavine.cmd.cluster import CLUSTER_DOMAIN, Cluster
+from peavine.cmd.starting import reason_of
 from peavine.machinery.errors import ApiError
 
 ANSWER_SECONDS_MAX = 60.0
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
     try:
         run_main(_show(cluster))
     except ExceptionGroup as group:
-        print(f"peavine example: {up.reason_of(group)}", file=sys.stderr)
+        print(f"peavine example: {reason_of(group)}", file=sys.stderr)
         return 1
     return 0
 

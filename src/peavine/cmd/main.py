@@ -8,6 +8,8 @@ import sys
 # Command -> module below peavine.cmd. Imported only when named: each process loads only what it runs.
 COMMANDS = {
     "up": "up",
+    "join": "join",
+    "token": "token",
     "down": "down",
     "status": "status",
     "example": "example",

@@ -234,11 +234,13 @@ def kubeconfig_text(server: str, ca: str, user: str, certificate: str, key: str)
 
 
 def read_kubeconfig_certificate(path: Path) -> Certificate | None:
-    """The client certificate inside a kubeconfig that this module wrote; None where there is none to read."""
+    """The client certificate of a kubeconfig that Peavine wrote; None where there is none to read."""
     try:
         document = json.loads(path.read_text())
-        data = document["users"][0]["user"]["client-certificate-data"]
-        return read_pem(base64.b64decode(data))
+        user = document["users"][0]["user"]
+        if "client-certificate" in user:  # a kubelet's, which is renewed there
+            return read_pem(Path(user["client-certificate"]).read_bytes())
+        return read_pem(base64.b64decode(user["client-certificate-data"]))
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
 

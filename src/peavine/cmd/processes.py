@@ -9,6 +9,9 @@ from pathlib import Path
 
 from peavine.cmd.cluster import CLUSTER_DOMAIN, DNS_PORT, METRICS_PORT, Cluster, Host
 
+# Of a machine that is joining: a bootstrap token, until the kubelet has its own certificate.
+BOOTSTRAP_KUBECONFIG = "bootstrap-kubelet.kubeconfig"
+
 
 @dataclass(frozen=True)
 class Process:
@@ -22,6 +25,8 @@ class Process:
 
 def processes(cluster: Cluster) -> list[Process]:
     """Everything that runs, in the order of starting. Each waits for what it needs, so they start at once."""
+    if cluster.joined:
+        return _joined(cluster)
     wanted = _control_plane(cluster)
     if cluster.api_only:
         return wanted
@@ -88,6 +93,20 @@ def node_processes(cluster: Cluster, host: Host, kubelet_identity: Sequence[str]
         ),
     ]
     return [_in_namespace(process, host) for process in listed] if host.namespace else listed
+
+
+def _joined(cluster: Cluster) -> list[Process]:
+    """A node of a cluster that runs elsewhere: its kubelet asks that one for its certificates."""
+    configs = cluster.directory / "kubeconfigs"
+    identity = [
+        f"--kubeconfig={configs / f'kubelet-{cluster.node_name}.kubeconfig'}",
+        f"--bootstrap-kubeconfig={configs / BOOTSTRAP_KUBECONFIG}",
+        "--rotate-certificates",
+        "--rotate-server-certificates",
+    ]
+    if cluster.runtime == "simulated":
+        return [_simulated(cluster, identity)]
+    return node_processes(cluster, cluster.hosts[0], identity)
 
 
 def _in_namespace(process: Process, host: Host) -> Process:
@@ -191,11 +210,11 @@ def _kubelet_identity(cluster: Cluster, node: str) -> list[str]:
     ]
 
 
-def _simulated(cluster: Cluster) -> Process:
+def _simulated(cluster: Cluster, identity: Sequence[str] | None = None) -> Process:
     """The one kubelet that plays all nodes; it has a free port, so that several clusters run side by side."""
     node, d = cluster.node_name, cluster.directory
     flags = [
-        *_kubelet_identity(cluster, node),
+        *(_kubelet_identity(cluster, node) if identity is None else identity),
         *_kubelet(cluster, node, cluster.node_ip, d),
         f"--client-ca-file={d / 'pki' / 'ca.crt'}",
         "--runtime=simulated",

@@ -91,7 +91,7 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > LOG_BYTES_MAX:
                 path.replace(path.with_suffix(".log.1"))
-        return open(path, "ab")
+        return open(path, "ab", opener=privately)
 
     def _die_with_parent(self) -> None:
         if self._libc is not None:
@@ -122,8 +122,13 @@ class Supervisor:
     def _write_state(self) -> None:
         path = self.directory / "run" / "state.json"
         draft = path.with_suffix(".new")
+        draft.touch(mode=0o600)
         draft.write_text(json.dumps({"supervisor": os.getpid(), "processes": self._state}))
         draft.replace(path)
+
+
+def privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _said(code: int) -> str:
@@ -156,5 +161,6 @@ def main(argv: list[str]) -> int:
         print("peavine supervise: another supervisor runs this cluster already", file=sys.stderr)
         return 1
     (cluster.directory / "logs").mkdir(mode=0o700, exist_ok=True)
-    (cluster.run_dir / "supervisor.pid").write_text(str(os.getpid()))
+    with open(cluster.run_dir / "supervisor.pid", "w", opener=privately) as file:
+        file.write(str(os.getpid()))
     return run(Supervisor(processes(cluster), cluster.directory).run())

@@ -8,7 +8,6 @@ import ipaddress
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,6 @@ from peavine.base.lifetimes import Scope
 from peavine.base.lifetimes import run as run_main
 from peavine.client import Client
 from peavine.client.rest import wait_ready
-from peavine.client.transport import Unreachable
 from peavine.cmd import addons, hosts
 from peavine.cmd.cluster import (
     HOST_NUMBERS,
@@ -25,14 +23,21 @@ from peavine.cmd.cluster import (
     POD_RANGES,
     SERVICE_RANGES,
     Cluster,
-    Host,
+    bridge_name,
     default_data_dir,
     free_range,
     machine_networks,
     primary_address,
 )
+from peavine.cmd.starting import (
+    choose_runtime,
+    give_images,
+    node_ready,
+    prepare_containerd,
+    reason_of,
+    start_supervisor,
+)
 from peavine.cmd.supervise import lock
-from peavine.machinery.errors import ApiError
 
 READY_SECONDS_MAX = 60.0
 # Of a thousand simulated nodes a few tell enough.
@@ -111,7 +116,7 @@ def main(argv: list[str]) -> int:
 
             print(f"export KUBECONFIG={cluster.admin_kubeconfig}")
             return supervise.main([f"--data-dir={cluster.data_dir}"])
-        _start_supervisor(cluster)
+        start_supervisor(cluster)
     try:
         run_main(_until_ready(cluster, args.timeout, started))
     except (TimeoutError, ExceptionGroup, RuntimeError) as error:
@@ -129,9 +134,11 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
     """
     directory = Path(args.data_dir).absolute()
     if (existing := Cluster.load(directory)) is not None:
+        if existing.joined:
+            raise ValueError(f"{directory} is a joined node's: `peavine join --data-dir {directory}` starts it")
         return existing, False
     notes: list[str] = []
-    runtime = _runtime(args, notes)
+    runtime = choose_runtime(args.runtime, notes)
     if args.ingress and shutil.which("haproxy", path=ADMIN_PATH) is None:
         raise ValueError("--ingress: haproxy is not installed")
     networks = machine_networks()
@@ -167,6 +174,7 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         load_balancer_pool=args.load_balancer_pool,
         notes=notes,
     )
+    cluster.check()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     cluster.save()
     return cluster, True
@@ -181,7 +189,12 @@ def _node_range(args: argparse.Namespace, networks: list[str]) -> str:
     if args.node_ip:
         raise ValueError("--node-ip is for a machine that is the node; with --nodes there is --node-cidr")
     if not args.node_cidr:
-        return free_range(NODE_RANGES, networks)
+        from peavine.linux import namespaces
+
+        # Another cluster's bridge may be out of sight, in a namespace of its own; the names of hosts are not.
+        taken = namespaces.names()
+        candidates = [r for r in NODE_RANGES if not any(n.startswith(f"{bridge_name(r)}-") for n in taken)]
+        return free_range(candidates, networks)
     network = ipaddress.ip_network(args.node_cidr)
     if network.version != 4 or network.prefixlen > 24:
         raise ValueError(f"--node-cidr {network}: IPv4 of at least 256 addresses is wanted")
@@ -199,19 +212,6 @@ def _extra(texts: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _runtime(args: argparse.Namespace, notes: list[str]) -> str:
-    lacking = ""
-    if os.geteuid() != 0:
-        lacking = "no root"
-    elif missing := [name for name in ("containerd", "runc", "nft") if shutil.which(name) is None]:
-        lacking = f"{', '.join(missing)} not installed"
-    if args.runtime == "containerd" and lacking:
-        raise ValueError(f"--runtime containerd: {lacking}")
-    if args.runtime == "auto" and lacking:
-        notes.append(f"Pods are simulated, nothing runs in containers: {lacking}.")
-    return "simulated" if args.runtime == "simulated" or lacking else "containerd"
-
-
 def prepare(cluster: Cluster) -> None:
     """Certificates, kubeconfigs and the runtime's configuration: what the processes find when they start."""
     from peavine.cmd.pki import ensure_kubeconfigs, ensure_node, ensure_pki
@@ -225,26 +225,13 @@ def prepare(cluster: Cluster) -> None:
     if not real:
         return
     from peavine.cmd.pki import SERVER, Wanted, ensure_certificate
-    from peavine.kubelet import containerd
 
     name = "metrics-server.kube-system.svc"
     ensure_certificate(pki, Wanted("metrics-server", "ca", name, usages=(SERVER,), dns_names=(name,)))
     if cluster.node_range:
         hosts.ensure(cluster)
     for host in cluster.hosts:
-        # One that survived its supervisor: stopped, so that the new supervisor's own finds its socket free.
-        asyncio.run(containerd.stop(host.directory))
-        containerd.write_config(containerd.Layout(host.directory))
-
-
-def _start_supervisor(cluster: Cluster) -> None:
-    log_dir = cluster.directory / "logs"
-    log_dir.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "peavine.cmd.main", "supervise", f"--data-dir={cluster.data_dir}"]
-    with open(log_dir / "supervisor.log", "ab") as out:
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cluster.data_dir
-        )
+        prepare_containerd(host)
 
 
 async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None:
@@ -257,48 +244,9 @@ async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None
         await addons.apply(client, cluster)
         async with Scope() as tasks:
             for name in cluster.node_names[:NODES_AWAITED_MAX]:
-                tasks.start(_node_ready(client, name), name=name)
+                tasks.start(node_ready(client, name), name=name)
             if cluster.runtime == "containerd":
                 for host in cluster.hosts:
-                    tasks.start(_give_images(host, seconds), name=f"images of {host.node}")
+                    tasks.start(give_images(host, seconds), name=f"images of {host.node}")
         ready = time.monotonic() - started
         print("\n".join(f"Node {name} ready after {ready:.1f} s" for name in cluster.node_names[:NODES_AWAITED_MAX]))
-
-
-async def _give_images(host: Host, seconds: float) -> None:
-    from peavine.cmd.images import ensure_builtin_images
-    from peavine.kubelet import containerd
-
-    # gRPC prints a line for each program that is started while it works; those of the import exec at once.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    layout = containerd.Layout(host.directory)
-    await containerd.wait_ready(layout, seconds)
-    await ensure_builtin_images(str(layout.socket))
-
-
-async def _node_ready(client: Client, name: str) -> None:
-    """Return once the node says so itself."""
-    nodes = client.resource("v1", "nodes")
-    selector = f"metadata.name={name}"
-    while True:
-        try:
-            listed = await nodes.list(field_selector=selector)
-            if any(_is_ready(node) for node in listed["items"] or ()):
-                return
-            version = listed["metadata"]["resourceVersion"]
-            async for type_, node in nodes.watch(resource_version=version, field_selector=selector):
-                if type_ in ("ADDED", "MODIFIED") and _is_ready(node):
-                    return
-        except (Unreachable, ApiError):
-            await client.clock.sleep(0.1)
-
-
-def _is_ready(node: dict) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def reason_of(error: BaseException) -> str:
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) or type(error).__name__

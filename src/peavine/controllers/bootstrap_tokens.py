@@ -5,19 +5,19 @@ Upstream: pkg/controller/bootstrap.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
-
+from peavine.api.core.bootstrap_token import (
+    CONFIG_MAP,
+    NAME_PREFIX,
+    NAMESPACE,
+    SECRET_TYPE,
+    SIGNATURE_PREFIX,
+    detached_signature,
+    field,
+)
+from peavine.api.core.bootstrap_token import PUBLIC_NAMESPACE as PUBLIC
 from peavine.api.core.podstate import unix_time
 from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.machinery.errors import ApiError
-
-TYPE = "bootstrap.kubernetes.io/token"
-PREFIX = "bootstrap-token-"
-SIGNATURE = "jws-kubeconfig-"
-NAMESPACE, PUBLIC, CONFIG_MAP = "kube-system", "kube-public", "cluster-info"
 
 
 class TokenCleaner(Controller):
@@ -26,13 +26,13 @@ class TokenCleaner(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.secrets = self.watch("v1", "secrets", namespace=NAMESPACE, field_selector=f"type={TYPE}")
+        self.secrets = self.watch("v1", "secrets", namespace=NAMESPACE, field_selector=f"type={SECRET_TYPE}")
 
     async def reconcile(self, key: Key) -> float | None:
         secret = self.secrets.get(*key)
-        if secret is None or not key[1].startswith(PREFIX):
+        if secret is None or not key[1].startswith(NAME_PREFIX):
             return None
-        until = unix_time(_field(secret, "expiration"))
+        until = unix_time(field(secret, "expiration"))
         if until is None:
             return None
         left = until - self.clock.time()
@@ -52,7 +52,9 @@ class BootstrapSigner(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.secrets = self.watch("v1", "secrets", keys=_the_one, namespace=NAMESPACE, field_selector=f"type={TYPE}")
+        self.secrets = self.watch(
+            "v1", "secrets", keys=_the_one, namespace=NAMESPACE, field_selector=f"type={SECRET_TYPE}"
+        )
         self.maps = self.watch(
             "v1", "configmaps", keys=_the_one, namespace=PUBLIC, field_selector=f"metadata.name={CONFIG_MAP}"
         )
@@ -61,38 +63,23 @@ class BootstrapSigner(Controller):
         found = self.maps.get(*key)
         if found is None or "kubeconfig" not in (found.get("data") or {}):
             return None
-        data = {name: text for name, text in found["data"].items() if not name.startswith(SIGNATURE)}
+        data = {name: text for name, text in found["data"].items() if not name.startswith(SIGNATURE_PREFIX)}
         again: float | None = None
         for secret in self.secrets.list(NAMESPACE):
-            identifier, token = _field(secret, "token-id"), _field(secret, "token-secret")
-            if not identifier or not token or _field(secret, "usage-bootstrap-signing") != "true":
+            identifier, token = field(secret, "token-id"), field(secret, "token-secret")
+            if not identifier or not token or field(secret, "usage-bootstrap-signing") != "true":
                 continue
-            until = unix_time(_field(secret, "expiration"))
+            until = unix_time(field(secret, "expiration"))
             if until is not None:
                 left = until - self.clock.time()
                 if left <= 0:
                     continue
                 again = left if again is None else min(again, left)
-            data[SIGNATURE + identifier] = detached_signature(data["kubeconfig"], identifier, token)
+            data[SIGNATURE_PREFIX + identifier] = detached_signature(data["kubeconfig"], identifier, token)
         if data != found["data"]:
             body = {**found, "apiVersion": "v1", "kind": "ConfigMap", "data": data}
             await self.client.resource("v1", "configmaps").update(body)
         return again
-
-
-def detached_signature(content: str, identifier: str, secret: str) -> str:
-    """A JWS (HS256) without its payload, as kubeadm checks it."""
-    header = _base64(json.dumps({"alg": "HS256", "kid": identifier}, separators=(",", ":")).encode())
-    signed = f"{header}.{_base64(content.encode())}".encode()
-    return f"{header}..{_base64(hmac.new(secret.encode(), signed, hashlib.sha256).digest())}"
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _field(secret: Object, name: str) -> str:
-    return base64.b64decode((secret.get("data") or {}).get(name) or "").decode(errors="replace")
 
 
 def _the_one(_: Object) -> list[Key]:

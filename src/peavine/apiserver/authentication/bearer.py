@@ -6,11 +6,11 @@ import base64
 import csv
 import hmac
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from peavine.api.core import bootstrap_token
 from peavine.apiserver.authentication.serviceaccount import TokenRefused
 from peavine.apiserver.authentication.user import BOOTSTRAPPERS, User
 from peavine.apiserver.lister import Lister
@@ -19,8 +19,6 @@ from peavine.base.clock import REAL, Clock
 from peavine.machinery import errors
 
 _PROTOCOL_PREFIX = "base64url.bearer.authorization.k8s.io."
-_BOOTSTRAP_TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
-_BOOTSTRAP_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
 
 
 class TokenVerifier(Protocol):
@@ -88,12 +86,12 @@ class BootstrapTokens:
         self.lister, self.clock = lister, clock
 
     async def authenticate_token(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, list[str]] | None:
-        match = _BOOTSTRAP_TOKEN.fullmatch(token)
+        match = bootstrap_token.FORM.fullmatch(token)
         if match is None:
             return None
         token_id, token_secret = match.groups()
-        secret = self.lister.get("", "secrets", "kube-system", f"bootstrap-token-{token_id}")
-        if secret is None or secret.get("type") != "bootstrap.kubernetes.io/token":
+        secret = self.lister.get("", "secrets", bootstrap_token.NAMESPACE, bootstrap_token.NAME_PREFIX + token_id)
+        if secret is None or secret.get("type") != bootstrap_token.SECRET_TYPE:
             return None
         if secret["metadata"].get("deletionTimestamp"):
             return None
@@ -103,7 +101,7 @@ class BootstrapTokens:
         if self._expired(data.get("expiration", "")) or data.get("usage-bootstrap-authentication") != "true":
             return None
         groups = [group for group in data.get("auth-extra-groups", "").split(",") if group]
-        if not all(_BOOTSTRAP_GROUP.fullmatch(group) for group in groups):
+        if not all(bootstrap_token.GROUP_FORM.fullmatch(group) for group in groups):
             return None
         return User(f"system:bootstrap:{token_id}", "", (BOOTSTRAPPERS, *groups)), list(audiences)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from peavine.api.core import bootstrap_token
 from peavine.apiserver.authentication.bearer import BearerAuthenticator, BootstrapTokens, StaticTokens, TokenVerifier
 from peavine.apiserver.authentication.certificates import Authorities, CertificateAuthenticator
 from peavine.apiserver.authentication.requestheader import RequestHeaderAuthenticator
@@ -55,9 +56,11 @@ class ServerAuthenticator:
         anonymous: bool = True,
         anonymous_paths: Sequence[str] | None = HEALTH_PATHS,
         request_header: RequestHeaderAuthenticator | None = None,
+        public: Callable[[RequestInfo], bool] | None = None,
     ) -> None:
+        """`public` says which other requests need no credentials."""
         self.authenticators, self.bearer, self.request_header = list(authenticators), bearer, request_header
-        self.anonymous = anonymous
+        self.anonymous, self.public = anonymous, public or _nothing
         self.anonymous_paths = None if anonymous_paths is None else frozenset(anonymous_paths)
 
     async def authenticate(self, info: RequestInfo) -> User:
@@ -74,7 +77,7 @@ class ServerAuthenticator:
         self._strip(info)
         if refused is not None:
             raise refused
-        if self.anonymous and (self.anonymous_paths is None or info.path in self.anonymous_paths):
+        if self.anonymous and (self.anonymous_paths is None or info.path in self.anonymous_paths or self.public(info)):
             return ANONYMOUS
         raise errors.unauthorized()
 
@@ -142,4 +145,21 @@ def build_authenticator(config: AuthenticationConfig, lister: Lister, *, clock: 
         anonymous=config.anonymous,
         anonymous_paths=config.anonymous_paths,
         request_header=request_header,
+        public=_cluster_info(lister) if config.bootstrap_tokens and config.anonymous_paths is HEALTH_PATHS else None,
     )
+
+
+def _nothing(info: RequestInfo) -> bool:
+    return False
+
+
+def _cluster_info(lister: Lister) -> Callable[[RequestInfo], bool]:
+    """What a joining machine reads before it trusts anybody: to be had while some bootstrap token signs it."""
+
+    def public(info: RequestInfo) -> bool:
+        if info.path != bootstrap_token.PUBLIC_PATH or info.method != "GET":
+            return False
+        name = bootstrap_token.CONFIG_MAP
+        return bootstrap_token.is_public(lister.get("", "configmaps", bootstrap_token.PUBLIC_NAMESPACE, name))
+
+    return public

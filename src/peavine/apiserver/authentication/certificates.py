@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from peavine.apiserver.authentication.user import User
@@ -18,6 +19,7 @@ from peavine.machinery.x509 import USER_UID, Certificate, MalformedCertificate, 
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 CERTIFICATES_REMEMBERED_MAX = 4096
+LOOK_SECONDS = 1.0  # between two looks at the file of authorities
 _CLIENT_AUTH, _ANY_USAGE = "1.3.6.1.5.5.7.3.2", "2.5.29.37.0"
 
 
@@ -29,19 +31,25 @@ class Authorities:
         self._stamp: tuple[int, int] = (0, 0)
         self._authorities: list[bytes] = []
         self._verified: dict[bytes, Certificate | None] = {}
+        self._looked = float("-inf")  # when, at the file
 
     def verify(self, der: bytes) -> Certificate | None:
         """The certificate where one of the bundle signed it, whatever its validity period; else None."""
-        status = self.path.stat()
-        stamp = (status.st_mtime_ns, status.st_ino)
-        if stamp != self._stamp:
-            self._stamp, self._authorities = stamp, pem_blocks(self.path.read_bytes())
-            self._verified.clear()
+        if der not in self._verified or time.monotonic() - self._looked > LOOK_SECONDS:
+            self._look()
         if der not in self._verified:
             if len(self._verified) >= CERTIFICATES_REMEMBERED_MAX:
                 self._verified.clear()
             self._verified[der] = self._check(der)
         return self._verified[der]
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        status = self.path.stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            self._stamp, self._authorities = stamp, pem_blocks(self.path.read_bytes())
+            self._verified.clear()
 
     def _check(self, der: bytes) -> Certificate | None:
         try:
@@ -68,6 +76,7 @@ def _signed_by(der: bytes, authority: bytes) -> bool:
 class CertificateAuthenticator:
     def __init__(self, client_ca: Authorities, clock: Clock = REAL) -> None:
         self.client_ca, self.clock = client_ca, clock
+        self._users: dict[bytes, tuple[Certificate, User]] = {}  # of certificates as they were last verified
 
     async def authenticate(self, info: RequestInfo) -> User | None:
         if info.peer_certificate is None:
@@ -77,14 +86,21 @@ class CertificateAuthenticator:
             raise errors.unauthorized()  # of another authority: only another credential can still help
         if not certificate.not_before <= self.clock.time() <= certificate.not_after:
             raise errors.unauthorized()
+        known = self._users.get(info.peer_certificate)
+        if known is not None and known[0] is certificate:
+            return known[1]
         if not certificate.common_name:
             return None
         uids = certificate.named(USER_UID)
         if len(uids) > 1:
             raise errors.unauthorized()
-        return User(
+        user = User(
             certificate.common_name,
             uids[0] if uids else "",
             tuple(certificate.organizations),
             {CREDENTIAL_ID: ["X509SHA256=" + hashlib.sha256(info.peer_certificate).hexdigest()]},
         )
+        if len(self._users) >= CERTIFICATES_REMEMBERED_MAX:
+            self._users.clear()
+        self._users[info.peer_certificate] = (certificate, user)
+        return user
