@@ -38,6 +38,12 @@ def test_a_cluster_of_the_version_before_is_found_too(tmp_path):
     assert found is not None and found.nodes == 3
 
 
+def test_a_data_directory_too_long_for_sockets_is_refused():
+    cluster(runtime="simulated", nodes=3).check()
+    with pytest.raises(ValueError, match="longer than 65 letters"):
+        Cluster("/" + 70 * "d", "n1", "10.4.7.1", nodes=2, node_range="10.4.7.0/24").check()
+
+
 def test_a_file_that_is_not_a_cluster_is_refused(tmp_path):
     (tmp_path / "cluster.json").write_text('{"colour": "green"}')
     with pytest.raises(ValueError, match=r"cluster\.json"):

@@ -218,8 +218,8 @@ def test_a_lost_host_is_found_out_its_pods_move_and_names_still_resolve(many):
     )
 
 
-def test_a_second_cluster_beside_it_takes_the_next_range_and_sends_over_vxlan(many, tmp_path):
-    with cluster(tmp_path / "vxlan", "--nodes=2", "--backend=vxlan") as (_, kubectl):
+def test_a_second_cluster_beside_it_takes_the_next_range_and_sends_over_vxlan(many, tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("vxlan"), "--nodes=2", "--backend=vxlan") as (_, kubectl):
         deploy(kubectl, talker("DaemonSet", "each"), 30080)
         found = pods(kubectl, "each")
         for name, _, _ in found:
