@@ -1,16 +1,19 @@
 """Users by TLS client certificate: the common name is the user, the organizations are the groups.
 
 The TLS layer has only verified that the client holds the certificate's key. Here one of the *client* authorities must
-have signed it: a certificate of the front-proxy authority is a proxy's, never a user's, and one of nobody's is refused.
+have signed it, itself or over intermediates that the client sent: a certificate of the front-proxy authority is a
+proxy's, never a user's, and one of nobody's is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import time
 from pathlib import Path
 
+from peavine.apiserver.authentication.chains import valid_within
 from peavine.apiserver.authentication.user import User
 from peavine.apiserver.requests import RequestInfo
 from peavine.base.clock import REAL, Clock
@@ -30,18 +33,21 @@ class Authorities:
         self.path = Path(path)
         self._stamp: tuple[int, int] = (0, 0)
         self._authorities: list[bytes] = []
-        self._verified: dict[bytes, Certificate | None] = {}
+        self._verified: dict[tuple[bytes, tuple[bytes, ...]], Certificate | None] = {}
         self._looked = float("-inf")  # when, at the file
 
-    def verify(self, der: bytes) -> Certificate | None:
-        """The certificate where one of the bundle signed it, whatever its validity period; else None."""
-        if der not in self._verified or time.monotonic() - self._looked > LOOK_SECONDS:
+    def verify(self, der: bytes, chain: tuple[bytes, ...] = ()) -> Certificate | None:
+        """The certificate where one of the bundle signed it, or signed who did (`chain`: what the client sent beside
+        it); else None. Its validity is that of the whole chain, and is for the caller to check.
+        """
+        key = (der, chain)
+        if key not in self._verified or time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
-        if der not in self._verified:
+        if key not in self._verified:
             if len(self._verified) >= CERTIFICATES_REMEMBERED_MAX:
                 self._verified.clear()
-            self._verified[der] = self._check(der)
-        return self._verified[der]
+            self._verified[key] = self._check(der, chain)
+        return self._verified[key]
 
     def _look(self) -> None:
         self._looked = time.monotonic()
@@ -51,7 +57,7 @@ class Authorities:
             self._stamp, self._authorities = stamp, pem_blocks(self.path.read_bytes())
             self._verified.clear()
 
-    def _check(self, der: bytes) -> Certificate | None:
+    def _check(self, der: bytes, chain: tuple[bytes, ...]) -> Certificate | None:
         try:
             certificate = read_certificate(der)
         except MalformedCertificate:
@@ -59,18 +65,10 @@ class Authorities:
         usages = certificate.extended_key_usage
         if certificate.is_ca or (usages and _CLIENT_AUTH not in usages and _ANY_USAGE not in usages):
             return None
-        return certificate if any(_signed_by(der, authority) for authority in self._authorities) else None
-
-
-def _signed_by(der: bytes, authority: bytes) -> bool:
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        x509.load_der_x509_certificate(der).verify_directly_issued_by(x509.load_der_x509_certificate(authority))
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+        times = valid_within(der, chain, self._authorities)
+        if times is None:
+            return None
+        return dataclasses.replace(certificate, not_before=times[0], not_after=times[1])
 
 
 class CertificateAuthenticator:
@@ -81,7 +79,7 @@ class CertificateAuthenticator:
     async def authenticate(self, info: RequestInfo) -> User | None:
         if info.peer_certificate is None:
             return None
-        certificate = self.client_ca.verify(info.peer_certificate)
+        certificate = self.client_ca.verify(info.peer_certificate, info.peer_chain)
         if certificate is None:
             raise errors.unauthorized()  # of another authority: only another credential can still help
         if not certificate.not_before <= self.clock.time() <= certificate.not_after:

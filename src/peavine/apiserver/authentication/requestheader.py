@@ -34,7 +34,7 @@ class RequestHeaderAuthenticator:
     async def authenticate(self, info: RequestInfo) -> User | None:
         if info.peer_certificate is None:
             return None
-        certificate = self.proxy_ca.verify(info.peer_certificate)
+        certificate = self.proxy_ca.verify(info.peer_certificate, info.peer_chain)
         if certificate is None:
             return None
         if not certificate.not_before <= self.clock.time() <= certificate.not_after:
