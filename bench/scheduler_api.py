@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import sys
 import tempfile
 import time
@@ -33,6 +34,11 @@ def memory_peak_kb(pid: int) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def against_api(name: str, workload: Workload, scale: float, *, burst: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
@@ -43,12 +49,14 @@ async def against_api(name: str, workload: Workload, scale: float, *, burst: boo
                 await asyncio.sleep(0.05)
             client = Client.from_kubeconfig(kubeconfig)
             await wait_ready(client)
-            run = _Run(client, str(data / "kubeconfigs" / "scheduler.kubeconfig"), workload, scale)
-            took, number, memory = await run.burst() if burst else await run.backlog()
+            run = _Run(client, str(data / "kubeconfigs" / "scheduler.kubeconfig"), workload, scale, server.pid)
+            took, number = await run.burst() if burst else await run.backlog()
             print(
                 f"{name:32} {number / took:8.0f} pods/s   goal {workload.goal:5}   upstream's threshold "
-                f"{workload.upstream:5}   {number} pods in {took:.1f} s{' from their creation' if burst else ''}, "
-                f"scheduler {memory // 1024} MB, API server {memory_peak_kb(server.pid) // 1024} MB",
+                f"{workload.upstream:5}   {number} pods in {took:.1f} s{' from their creation' if burst else ''}; "
+                f"CPU a pod: scheduler {run.scheduler_cpu / number * 1e6:.0f} us, API server "
+                f"{run.server_cpu / number * 1e6:.0f} us; scheduler {run.scheduler_kb // 1024} MB, API server "
+                f"{memory_peak_kb(server.pid) // 1024} MB",
                 flush=True,
             )
             client.close()
@@ -71,11 +79,14 @@ async def _process(component: str, *flags: str) -> Any:
 
 
 class _Run:
-    def __init__(self, client: Client, scheduler: str, workload: Workload, scale: float) -> None:
+    def __init__(self, client: Client, scheduler: str, workload: Workload, scale: float, server: int) -> None:
         self.client, self.scheduler, self.workload, self.scale = client, scheduler, workload, scale
+        self.server = server
+        self.scheduler_cpu = self.server_cpu = 0.0
+        self.scheduler_kb = 0
         self.pods = client.resource("v1", "pods")
 
-    async def backlog(self) -> tuple[float, int, int]:
+    async def backlog(self) -> tuple[float, int]:
         await self._nodes()
         before = list(self.workload.before(self.scale))
         # What comes first is scheduled first, and not measured.
@@ -89,12 +100,12 @@ class _Run:
         async with self._scheduler() as process:
             names = {obj["metadata"]["name"] for obj in measured}
             churn = asyncio.ensure_future(self._churn()) if self.workload.churn else None
-            first, last = await self._bound(names, version)
+            first, last = await self._bound(names, version, process.pid)
             if churn is not None:
                 churn.cancel()
-            return last - first, len(measured), memory_peak_kb(process.pid)
+            return last - first, len(measured)
 
-    async def burst(self) -> tuple[float, int, int]:
+    async def burst(self) -> tuple[float, int]:
         await self._nodes()
         async with self._scheduler() as process:
             before = list(self.workload.before(self.scale))
@@ -106,9 +117,9 @@ class _Run:
             measured = list(self.workload.pods(self.scale))
             started = time.perf_counter()
             creating = asyncio.ensure_future(self._create(measured))
-            _, last = await self._bound({obj["metadata"]["name"] for obj in measured}, version)
+            _, last = await self._bound({obj["metadata"]["name"] for obj in measured}, version, process.pid)
             await creating
-            return last - started, len(measured), memory_peak_kb(process.pid)
+            return last - started, len(measured)
 
     def _scheduler(self) -> Any:
         return _process("scheduler", "--kubeconfig", self.scheduler, "--leader-elect=false", "--secure-port", "0")
@@ -141,16 +152,22 @@ class _Run:
         resource = self.client.resource(api_version, plural)
         await _at_once(resource.create(obj) for obj in objects)
 
-    async def _bound(self, names: set[str], version: str) -> tuple[float, float]:
-        """When the first of these pods was bound, and when the last."""
-        waiting, first, now = set(names), 0.0, 0.0
+    async def _bound(self, names: set[str], version: str, scheduler: int = 0) -> tuple[float, float]:
+        """When the first of these pods was bound, and when the last; and what that took of whom."""
+        waiting, first, now, before = set(names), 0.0, 0.0, (0.0, 0.0)
         async for _, obj in self.pods.watch("default", resource_version=version):
             if obj.get("spec", {}).get("nodeName") and obj["metadata"]["name"] in waiting:
                 now = time.perf_counter()
+                if not first and scheduler:
+                    before = cpu_seconds(scheduler), cpu_seconds(self.server)
                 first = first or now
                 waiting.discard(obj["metadata"]["name"])
                 if not waiting:
                     break
+        if scheduler:
+            self.scheduler_cpu = cpu_seconds(scheduler) - before[0]
+            self.server_cpu = cpu_seconds(self.server) - before[1]
+            self.scheduler_kb = memory_peak_kb(scheduler)
         return first, now
 
     async def _churn(self) -> None:

@@ -15,6 +15,7 @@ from peavine.apiserver.authentication.impersonation import impersonate
 from peavine.apiserver.authentication.user import Authenticator, User
 from peavine.apiserver.authorization.attributes import Attributes, Authorizer, decide, refusal
 from peavine.apiserver.config import seconds_of
+from peavine.apiserver.deadlines import Deadlines
 from peavine.apiserver.endpoints.negotiation import Output, negotiate
 from peavine.apiserver.endpoints.rendering import encode
 from peavine.apiserver.http import Exchange, Response
@@ -57,6 +58,7 @@ class Filters:
         self.handler, self.authenticator, self.authorizer = handler, authenticator, authorizer
         self.fairness, self.auditor, self.metrics = fairness, auditor, metrics or ApiMetrics()
         self.timeout_seconds, self.cbor = timeout_seconds, cbor
+        self.deadlines = Deadlines()
 
     async def handle(self, exchange: Exchange) -> Response | None:
         info = exchange.info
@@ -68,9 +70,11 @@ class Filters:
             resolve(info)
             if long_running(info):
                 response = await self._known(exchange)
-            else:
+            elif "timeout" in info.query:
                 async with asyncio.timeout(self._seconds(info)):
                     response = await self._known(exchange)
+            else:
+                response = await self.deadlines.limited(self.timeout_seconds, self._known(exchange))
         except TimeoutError:
             response = failure(info, errors.timeout("request did not complete within the allotted timeout"))
         except (ConnectionError, asyncio.CancelledError):

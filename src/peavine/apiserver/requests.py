@@ -7,10 +7,11 @@ resource pods, subresource log; `/healthz` is no resource request and its verb i
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
+
+from peavine.machinery.meta import new_uid
 
 if TYPE_CHECKING:
     from peavine.apiserver.authentication.user import User
@@ -64,7 +65,7 @@ class RequestInfo:
     # What the answer also carries, and what the audit log notes.
     warnings: list[str] = field(default_factory=list)
     audit_annotations: dict[str, str] = field(default_factory=dict)
-    audit_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    audit_id: str = field(default_factory=new_uid)
     received: float = field(default_factory=time.time)
     # Anything a filter hands to a later one (for audit, fairness); keys belong to the filter.
     notes: dict[str, Any] = field(default_factory=dict)

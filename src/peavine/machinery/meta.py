@@ -6,9 +6,9 @@ Follows apimachinery's `api/validation/objectmeta` and apiserver's `storage/name
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -204,7 +204,9 @@ def random_suffix(length: int = _SUFFIX_LENGTH) -> str:
 
 
 def new_uid() -> str:
-    return str(uuid.uuid4())
+    """A random UUID (version 4), as text."""
+    bits = os.urandom(16).hex()
+    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{'89ab'[int(bits[16], 16) & 3]}{bits[17:20]}-{bits[20:]}"
 
 
 # --- times on the wire: RFC 3339, UTC

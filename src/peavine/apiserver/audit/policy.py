@@ -11,6 +11,7 @@ from typing import Any
 from peavine.apiserver.authentication.user import User
 from peavine.apiserver.requests import RequestInfo
 
+VERDICTS_REMEMBERED_MAX = 10_000
 LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 STAGES = ("RequestReceived", "ResponseStarted", "ResponseComplete", "Panic")
 
@@ -66,9 +67,23 @@ class Policy:
         omitted = document.get("omitStages") or []
         managed = bool(document.get("omitManagedFields"))
         self.rules = [(_checked(rule), _verdict(rule, omitted, managed)) for rule in rules]
+        # Verdicts on requests for resources; where rules name objects there are too many to remember.
+        self._named = any(entry.get("resourceNames") for rule in rules for entry in rule.get("resources") or ())
+        self._verdicts: dict[tuple[Any, ...], Verdict] = {}
 
     def verdict(self, info: RequestInfo, user: User | None) -> Verdict:
         """That of the first rule that matches; nothing where none does."""
+        if not info.is_resource or user is None or self._named:
+            return self._first(info, user)
+        key = (user.name, user.groups, info.verb, info.group, info.resource, info.subresource, info.namespace)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            if len(self._verdicts) >= VERDICTS_REMEMBERED_MAX:
+                self._verdicts.clear()
+            verdict = self._verdicts[key] = self._first(info, user)
+        return verdict
+
+    def _first(self, info: RequestInfo, user: User | None) -> Verdict:
         for rule, verdict in self.rules:
             if _matches(rule, info, user):
                 return verdict
