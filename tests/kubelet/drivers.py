@@ -1,4 +1,4 @@
-"""A CSI driver and a device plugin for tests: `python -m tests.kubelet.drivers csi|device KUBELET_ROOT STATE_DIR`."""
+"""Drivers for tests: `python -m tests.kubelet.drivers csi|device|dra KUBELET_ROOT STATE_DIR`."""
 
 # ruff: noqa: ASYNC240
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from peavine.kubelet.plugins import csi, devices, registry
+from peavine.kubelet.plugins import csi, devices, dra, registry
 from peavine.kubelet.rpc import Channel, Codec
 from peavine.kubelet.rpc.server import Server
 from peavine.linux import mounts
 
 DRIVER = "csi.test.peavine.io"
 RESOURCE = "test.peavine.io/gadget"
+DRA_DRIVER = "gpu.test.peavine.io"
+CDI_FILE = Path("/var/run/cdi/test.peavine.io.json")
 Object = dict[str, Any]
 
 
@@ -120,6 +122,68 @@ async def run_device(root: Path, state: Path) -> None:
     await asyncio.get_running_loop().create_future()
 
 
+async def run_dra(root: Path, state: Path) -> None:
+    """Hands out `model` devices by CDI: an environment variable, a device node and a file."""
+    server = Server(Codec(dra.CODEC + registry.CODEC))
+    socket = root / "plugins_registry" / "dra-reg.sock"
+    (state / "weights").write_text("seventeen")
+
+    def note(call: str, request: Object) -> None:
+        with open(state / "calls", "a") as file:
+            file.write(json.dumps([call, request]) + "\n")
+
+    async def prepare(request: Object) -> Object:
+        note("prepare", request)
+        if (state / "broken").exists():
+            return {"claims": {claim["uid"]: {"error": "no such device"} for claim in request["claims"]}}
+        CDI_FILE.parent.mkdir(parents=True, exist_ok=True)
+        answers, devices = {}, []
+        for claim in request["claims"]:
+            name = f"{claim['uid']}-gpu"
+            edits = {
+                "env": [f"GPU={claim['name']}"],
+                "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/null"}],
+                "mounts": [
+                    {"hostPath": str(state / "weights"), "containerPath": "/weights", "options": ["ro", "bind"]}
+                ],
+            }
+            devices.append({"name": name, "containerEdits": edits})
+            answers[claim["uid"]] = {
+                "devices": [
+                    {
+                        "request_names": ["gpu"],
+                        "pool_name": "pool",
+                        "device_name": "gpu-0",
+                        "cdi_device_ids": [f"test.peavine.io/gpu={name}"],
+                    }
+                ]
+            }
+        CDI_FILE.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "test.peavine.io/gpu", "devices": devices}))
+        return {"claims": answers}
+
+    async def unprepare(request: Object) -> Object:
+        note("unprepare", request)
+        CDI_FILE.unlink(missing_ok=True)
+        return {"claims": {claim["uid"]: {} for claim in request["claims"]}}
+
+    async def info(request: Object) -> Object:
+        versions = [state.name.removeprefix("dra-") + ".DRAPlugin"]
+        return {"type": "DRAPlugin", "name": DRA_DRIVER, "endpoint": str(socket), "supported_versions": versions}
+
+    async def told(request: Object) -> Object:
+        (state / "registered").write_text(json.dumps(request))
+        return {}
+
+    for service in dra.SERVICES.values():
+        for method, answer in (("NodePrepareResources", prepare), ("NodeUnprepareResources", unprepare)):
+            server.add(service + method, f"{method}Request", f"{method}Response", answer)
+    prefix = "/pluginregistration.Registration/"
+    server.add(prefix + "GetInfo", "InfoRequest", "PluginInfo", info)
+    server.add(prefix + "NotifyRegistrationStatus", "RegistrationStatus", "RegistrationStatusResponse", told)
+    await server.start(socket)
+    await asyncio.get_running_loop().create_future()
+
+
 if __name__ == "__main__":
-    chosen = {"csi": run_csi, "device": run_device}[sys.argv[1]]
+    chosen = {"csi": run_csi, "device": run_device, "dra": run_dra}[sys.argv[1]]
     asyncio.run(chosen(Path(sys.argv[2]), Path(sys.argv[3])))

@@ -341,23 +341,6 @@ def test_containerds_configuration_stays_below_the_data_directory() -> None:
     assert cri["restrict_oom_score_adj"] is True and cri["cni"]["conf_dir"] == "/data/cni/net.d"
 
 
-def test_whole_cpus_are_given_once_and_remembered(tmp_path: Path) -> None:
-    from peavine.kubelet.node.cpus import CpuManager, NotEnough, exclusive_count, format_cpus, parse_cpus
-
-    assert parse_cpus("0-2,5") == {0, 1, 2, 5} and format_cpus({0, 1, 2, 5}) == "0-2,5"
-    manager = CpuManager(tmp_path / "state", {0}, {0, 1, 2, 3})
-    assert manager.assign("u", "c", 2) == "1-2" and manager.shared == "0,3"
-    again = CpuManager(tmp_path / "state", {0}, {0, 1, 2, 3})
-    assert again.assign("u", "c", 2) == "1-2"
-    with pytest.raises(NotEnough):
-        again.assign("v", "c", 2)
-    assert again.release("u") and again.shared == "0-3"
-    whole = {"cpu": "2", "memory": "1Gi"}
-    container = {"name": "c", "resources": {"requests": whole, "limits": whole}}
-    assert exclusive_count(pod(containers=[container]), container) == 2
-    assert exclusive_count(pod(), {"name": "c"}) == 0
-
-
 def test_credential_providers_are_asked_and_their_answers_kept(tmp_path: Path) -> None:
     import asyncio
 

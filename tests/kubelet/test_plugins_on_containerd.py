@@ -27,14 +27,21 @@ pytestmark = pytest.mark.root
 def driver(node: TestNode, kind: str) -> Iterator[Path]:
     where = node.directory / kind
     where.mkdir()
-    command = [sys.executable, "-m", "tests.kubelet.drivers", kind, str(node.directory / "kubelet"), str(where)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kubelet.drivers",
+        kind.partition("-")[0],
+        str(node.directory / "kubelet"),
+        str(where),
+    ]
     process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2])
     try:
         yield where
     finally:
         process.kill()
         process.wait()
-        for socket in ("plugins_registry/test-reg.sock", "device-plugins/gadget.sock"):
+        for socket in ("plugins_registry/test-reg.sock", "plugins_registry/dra-reg.sock", "device-plugins/gadget.sock"):
             (node.directory / "kubelet" / socket).unlink(missing_ok=True)
 
 
@@ -128,6 +135,48 @@ def test_device_plugins_offer_resources_that_containers_get(node: TestNode) -> N
         assert refused["status"]["reason"] == f"OutOf{drivers.RESOURCE}"
         for name in ("gadgeteer", "gadgeteer2", "gadgeteer3"):
             node.delete(name, 0)
+
+
+def claim_for(node: TestNode, name: str, pod: dict) -> dict:
+    """A ResourceClaim that the scheduler, which does not run here, has allocated and reserved for the pod."""
+    claims = node.client.resource("resource.k8s.io/v1", "resourceclaims")
+    requests = [{"name": "gpu", "exactly": {"deviceClassName": "gpus"}}]
+    body = {"metadata": {"name": name, "namespace": "default"}, "spec": {"devices": {"requests": requests}}}
+    node.run(claims.create({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", **body}))
+    result = {"request": "gpu", "driver": drivers.DRA_DRIVER, "pool": "pool", "device": "gpu-0"}
+    user = {"resource": "pods", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    status = {"allocation": {"devices": {"results": [result]}}, "reservedFor": [user]}
+    return node.run(claims.patch(name, {"status": status}, "default", subresource="status"))
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_claimed_devices_are_prepared_injected_and_given_back(node: TestNode, version: str) -> None:
+    name = f"gpu-user-{version}"
+    pod = node.pod(
+        name,
+        {**FOREVER, "resources": {"claims": [{"name": "accelerator", "request": "gpu"}]}},
+        FOREVER,
+        resourceClaims=[{"name": "accelerator", "resourceClaimName": f"claim-{version}"}],
+    )
+    with driver(node, f"dra-{version}") as where:
+        (where / "broken").touch()
+        node.until(lambda: (where / "registered").exists(), bool, "the driver is registered")
+        made = node.create(pod)
+        node.wait_event(name, "FailedPrepareDynamicResources", "failed to fetch ResourceClaim")
+        claim = claim_for(node, f"claim-{version}", made)
+        node.wait_event(name, "FailedPrepareDynamicResources", "no such device")
+        (where / "broken").unlink()
+        running = node.wait(name, lambda p: condition(p, "Ready").get("status") == "True", seconds=30)
+        script = "echo $GPU; cat /weights; echo; ls /dev/gpu0"
+        assert node.exec(running, "sh", "-c", script).split() == [f"claim-{version}", "seventeen", "/dev/gpu0"]
+        assert node.exec(running, "sh", "-c", "echo [$GPU]; ls /weights || true", container="c1").startswith("[]")
+        wanted = {"namespace": "default", "uid": claim["metadata"]["uid"], "name": f"claim-{version}"}
+        assert calls(where)[-1] == ("prepare", {"claims": [wanted]})
+        prepared = len(calls(where))
+        node.restart_kubelet()
+        node.until(lambda: len(calls(where)), lambda n: n == prepared, "nothing is prepared twice")
+        node.delete(name)
+        assert calls(where)[prepared:] == [("unprepare", {"claims": [wanted]})]
 
 
 class Registry(http.server.BaseHTTPRequestHandler):

@@ -38,6 +38,14 @@ def _taints(text: str) -> list[dict[str, str]]:
     return found
 
 
+def _reserved_memory(text: str) -> list[dict[str, Any]]:
+    """`0:memory=1Gi,hugepages-2Mi=64Mi;1:memory=1Gi`"""
+    return [
+        {"numaNode": int(node), "limits": _pairs(limits)}
+        for node, _, limits in (part.partition(":") for part in text.split(";") if part)
+    ]
+
+
 def _list(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
@@ -170,8 +178,22 @@ def parser() -> argparse.ArgumentParser:
         default="none",
         help="static: whole CPUs for guaranteed containers",
     )
-    add("--memory-manager-policy", choices=("None",), default="None", help="memory stays where the kernel puts it")
-    add("--topology-manager-policy", choices=("none",), default="none", help="CPUs and devices are chosen apart")
+    add("--cpu-manager-policy-options", type=_pairs, default={}, help="full-pcpus-only=true,...")
+    add(
+        "--memory-manager-policy",
+        choices=("None", "Static"),
+        default="None",
+        help="Static: guaranteed pods get memory of chosen NUMA nodes",
+    )
+    add("--reserved-memory", type=_reserved_memory, default=[], help="0:memory=1Gi,hugepages-2Mi=64Mi;1:memory=1Gi")
+    add(
+        "--topology-manager-policy",
+        choices=("none", "best-effort", "restricted", "single-numa-node"),
+        default="none",
+        help="how near to one another CPUs, memory and devices must be",
+    )
+    add("--topology-manager-scope", choices=("container", "pod"), default="container", help="what is held together")
+    add("--topology-manager-policy-options", type=_pairs, default={}, help="prefer-closest-numa-nodes=true,...")
     add("--reserved-cpus", default="", help="CPUs that no pod gets alone: 0-1,3")
     add("-v", type=int, default=2, metavar="LEVEL", help="verbosity of the log")
     return top
@@ -250,8 +272,12 @@ def options_of(args: argparse.Namespace) -> Options:
         image_credential_provider_config=args.image_credential_provider_config,
         image_credential_provider_bin_dir=args.image_credential_provider_bin_dir,
         cpu_manager_policy=args.cpu_manager_policy,
+        cpu_manager_policy_options=args.cpu_manager_policy_options,
         memory_manager_policy=args.memory_manager_policy,
+        reserved_memory=args.reserved_memory,
         topology_manager_policy=args.topology_manager_policy,
+        topology_manager_scope=args.topology_manager_scope,
+        topology_manager_policy_options=args.topology_manager_policy_options,
         reserved_cpus=args.reserved_cpus,
     )
     if args.eviction_hard is not None:

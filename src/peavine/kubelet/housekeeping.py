@@ -86,6 +86,9 @@ class Housekeeping:
             if uid not in kubelet.workers:
                 shutil.rmtree(directory, ignore_errors=True)
         await self._remove_groups()
+        if kubelet.managers is not None and kubelet.dynamic is not None:
+            kubelet.managers.keep_only(set(kubelet.workers))
+            await kubelet.dynamic.keep_only(set(kubelet.workers))
 
     async def _remove_groups(self) -> None:
         from peavine.linux import cgroups

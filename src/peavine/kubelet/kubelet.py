@@ -24,7 +24,6 @@ from peavine.kubelet.cri.features import Features
 from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
-from peavine.kubelet.node.cpus import CpuManager, exclusive_count, parse_cpus
 from peavine.kubelet.node.node import Node
 from peavine.kubelet.node.registrar import Registrar
 from peavine.kubelet.objects import ObjectCache
@@ -47,7 +46,9 @@ from peavine.machinery.errors import ApiError
 from peavine.machinery.quantity import Quantity, parse_quantity
 
 if TYPE_CHECKING:
+    from peavine.kubelet.allocation.managers import Managers
     from peavine.kubelet.plugins.devices import Devices
+    from peavine.kubelet.plugins.dra import DynamicResources
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -131,7 +132,9 @@ class Kubelet:
         self.reports = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self.static: StaticPods | None = None
         self.devices: Devices | None = None
-        self.cpus: CpuManager | None = None
+        self.managers: Managers | None = None
+        self.dynamic: DynamicResources | None = None
+        self._admitting = asyncio.Lock()
         # Container id -> bytes of its writable layer, as the runtime said last.
         self.writable_layers: dict[str, int] = {}
         self.sandbox_image = ""
@@ -157,6 +160,7 @@ class Kubelet:
         if self.options.cgroups:
             self.paths.prepare()
             self._prepare_cgroups()
+            self._make_managers()
         async with scope() as tasks:
             self.scope = tasks
             self.objects = ObjectCache(self.client, tasks, changed=self._content_changed, clock=self.clock)
@@ -195,23 +199,29 @@ class Kubelet:
                 log.exception("%s", name)
             await self.clock.sleep(BROKEN_SECONDS)
 
+    def _make_managers(self) -> None:
+        """Before the first pod comes: it is these that admit it."""
+        from peavine.kubelet.allocation.managers import Managers
+        from peavine.kubelet.plugins.devices import Devices
+        from peavine.kubelet.plugins.dra import DynamicResources
+
+        self.devices, self.dynamic = Devices(self), DynamicResources(self)
+        self.managers = Managers(self, [self.devices])
+
     def _start_node_duties(self, tasks: Scope) -> None:
         """What only a node with real containers needs."""
         from peavine.kubelet.containerd import PAUSE_IMAGE
         from peavine.kubelet.images.collector import ImageCollector
         from peavine.kubelet.node.eviction import Evictor
         from peavine.kubelet.node.shutdown import ShutdownManager
-        from peavine.kubelet.plugins.devices import Devices
         from peavine.kubelet.plugins.registry import PluginRegistry
 
         self.sandbox_image = PAUSE_IMAGE
         tasks.start(self._keep(Evictor(self).run, "eviction"), name="eviction")
         tasks.start(self._keep(ImageCollector(self).run, "image collection"), name="image collection")
-        if self.options.cpu_manager_policy == "static":
-            self.cpus = CpuManager(self.options.root_dir / "cpu_manager_state", parse_cpus(self.options.reserved_cpus))
         if self.options.shutdown_grace_seconds > 0:
             tasks.start(self._keep(ShutdownManager(self).run, "shutdown"), name="shutdown")
-        self.devices = Devices(self)
+        assert self.devices is not None
         tasks.start(self._keep(self.devices.run, "device plugins"), name="device plugins")
         registry = PluginRegistry(self.paths.plugins_registry, self._plugin_kinds())
         tasks.start(self._keep(registry.run, "plugins"), name="plugins")
@@ -222,12 +232,13 @@ class Kubelet:
     def _plugin_kinds(self) -> dict[str, tuple[Any, Any]]:
         from peavine.kubelet.plugins.csi import CsiDrivers, CsiSource
 
-        drivers, devices = CsiDrivers(self), self.devices
-        assert isinstance(self.volumes, VolumeManager) and devices is not None
+        drivers, devices, dynamic = CsiDrivers(self), self.devices, self.dynamic
+        assert isinstance(self.volumes, VolumeManager) and devices is not None and dynamic is not None
         self.volumes.add_source("csi", CsiSource(self, drivers))
         return {
             "CSIPlugin": (drivers.register, drivers.unregister),
-            "DevicePlugin": (devices.register, devices.unregister),
+            "DevicePlugin": (devices.register_found, devices.unregister),
+            "DRAPlugin": (dynamic.register, dynamic.unregister),
         }
 
     def call_later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle | asyncio.Task[None]:
@@ -285,10 +296,8 @@ class Kubelet:
     def release(self, worker: PodWorker) -> None:
         """Its containers have ended: what it had reserved is free."""
         self.objects.unregister(worker.uid)
-        if self.devices is not None:
-            self.devices.release(worker.uid)
-        if self.cpus is not None and self.cpus.release(worker.uid):
-            self.scope.start(self._confine_others(), name="shared cpus")
+        if self.managers is not None:
+            self.managers.release(worker.uid)
 
     async def _refresh_node(self) -> None:
         node = next(iter(self.nodes.values()))
@@ -309,8 +318,34 @@ class Kubelet:
         return worker.pod if worker is not None else None
 
     # ---- what workers ask for
-    def admit(self, worker: PodWorker) -> tuple[str, str] | None:
+    async def admit(self, worker: PodWorker) -> tuple[str, str] | None:
         """None, or (reason, message) of the refusal."""
+        # One after the other: what one takes the next does not find.
+        async with self._admitting:
+            refusal = self._refusal(worker)
+            if refusal is None and self.managers is not None and self.devices is not None:
+                from peavine.kubelet.allocation.topology import Refused
+
+                await self.devices.prefer(worker.pod)
+                try:
+                    self.managers.admit(worker.pod)
+                except Refused as refused:
+                    if not worker.record.running():
+                        return refused.reason, refused.message
+                    # It ran before the policy was as it is now.
+                    log.warning("pod %s: %s", worker.key, refused.message)
+            return refusal
+
+    def reserved_amounts(self) -> dict[str, int]:
+        """Memory and huge pages that no pod gets: what capacity has more than allocatable."""
+        node = next(iter(self.nodes.values()))
+        return {
+            name: parse_quantity(text).value() - parse_quantity(node.allocatable[name]).value()
+            for name, text in node.capacity.items()
+            if name == "memory" or name.startswith("hugepages-")
+        }
+
+    def _refusal(self, worker: PodWorker) -> tuple[str, str] | None:
         node = self.nodes.get(self.node_name_of(worker))
         if node is None or ((worker.pod.get("status") or {}).get("startTime") and worker.record.containers):
             return None
@@ -380,26 +415,9 @@ class Kubelet:
         node = next(iter(self.nodes.values()))
         capacity = parse_quantity(node.capacity["memory"]).value()
         found = resources.linux_resources(pod, container, memory_capacity=capacity, quota=self.options.cpu_cfs_quota)
-        if self.cpus is not None:
-            count = exclusive_count(pod, container)
-            uid, name = pod["metadata"]["uid"], container["name"]
-            if count and uid in self.workers:
-                found["cpuset_cpus"] = self.cpus.assign(uid, name, count)
-                self.scope.start(self._confine_others(), name="shared cpus")
-            else:
-                found["cpuset_cpus"] = self.cpus.shared
+        if self.managers is not None:
+            self.managers.fill(pod["metadata"]["uid"], container["name"], found)
         return found
-
-    async def _confine_others(self) -> None:
-        """Containers that own no CPU are moved to those that nobody owns."""
-        assert self.cpus is not None
-        for worker in list(self.workers.values()):
-            for container in worker.record.running():
-                if container.name not in self.cpus.entries.get(worker.uid, {}):
-                    try:
-                        await self.runtime.update_resources(container.id, {"cpuset_cpus": self.cpus.shared})
-                    except RpcError as error:
-                        log.info("cpus of %s: %s", container.id, error)
 
     async def runtime_handler(self, pod: Object) -> str:
         name = (pod.get("spec") or {}).get("runtimeClassName")
@@ -418,10 +436,20 @@ class Kubelet:
 
         return await for_pod(pod, image, self.objects.lookup, self.options)
 
-    async def allocate_devices(self, worker: PodWorker, container: Object) -> Allocation:
+    async def devices_of(self, worker: PodWorker, container: Object) -> Allocation:
+        """What device plugins and claims add to a container. Raises ConfigError, ValueError."""
         allocation = Allocation()
-        if self.devices is not None:
-            await self.devices.allocate(worker, container, allocation)
+        if self.devices is not None and self.dynamic is not None:
+            await self.devices.hand_out(worker, container, allocation)
+            allocation.cdi_devices += self.dynamic.cdi_devices(worker.pod, container)
+        if allocation.cdi_devices and not self.features.cdi:
+            from peavine.kubelet.plugins import cdi
+
+            edits = cdi.resolve(allocation.cdi_devices)
+            allocation.environment |= edits.environment
+            allocation.devices += edits.devices
+            allocation.mounts += edits.mounts
+            allocation.cdi_devices = []
         return allocation
 
     async def _lookup(self, kind: str, namespace: str, name: str) -> Object:

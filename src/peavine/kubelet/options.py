@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -83,6 +84,11 @@ class Options:
     image_credential_provider_config: str = ""
     image_credential_provider_bin_dir: str = ""
     cpu_manager_policy: str = "none"
+    cpu_manager_policy_options: dict[str, str] = field(default_factory=dict)
     memory_manager_policy: str = "None"
+    # [{numaNode: 0, limits: {memory: 1Gi}}]
+    reserved_memory: list[dict[str, Any]] = field(default_factory=list)
     topology_manager_policy: str = "none"
+    topology_manager_scope: str = "container"
+    topology_manager_policy_options: dict[str, str] = field(default_factory=dict)
     reserved_cpus: str = ""

@@ -17,6 +17,10 @@ class Features:
     handlers: dict[str, Message] = field(default_factory=dict)
     supplemental_groups_policy: bool = False
     image_volumes: bool = False
+    # Whether it resolves the names of CDI devices itself.
+    cdi: bool = False
+    # Whether it obeys a container's own stop signal.
+    stop_signals: bool = False
 
     def handler_can(self, handler: str, feature: str) -> bool:
         return bool(self.handlers.get(handler, {}).get(feature))
@@ -30,7 +34,10 @@ def read_features(status: Message, version: Message) -> Features:
     release = tuple(int(n) for n in numbers[:2])
     # CRI has no word for it: containerd mounts images since 2.1, CRI-O since 1.31.
     images = (name == "containerd" and release >= (2, 1)) or (name == "cri-o" and release >= (1, 31))
-    return Features(handlers, strict, images or name == "simulated")
+    modern = (name == "containerd" and release >= (2, 0)) or name == "cri-o"
+    # Stop signals came with CRI 1.33.
+    signals = (name == "containerd" and release >= (2, 1)) or (name == "cri-o" and release >= (1, 33))
+    return Features(handlers, strict, images or name == "simulated", modern, signals)
 
 
 def node_handlers(features: Features) -> list[Message]:

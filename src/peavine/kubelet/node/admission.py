@@ -70,8 +70,10 @@ def _resources(pod: Object, node: Node, others: list[Requests]) -> tuple[str, st
             "OutOfpods",
             f"Node didn't have enough resource: pods, requested: 1, used: {len(others)}, capacity: {allowed}",
         )
+    claimed = ((pod.get("status") or {}).get("extendedResourceClaimStatus") or {}).get("requestMappings") or []
+    by_claim = {mapping.get("resourceName") for mapping in claimed}
     for name, wanted in pod_requests(pod).items():
-        if wanted.sign() <= 0:
+        if wanted.sign() <= 0 or name in by_claim:
             continue
         capacity = parse_quantity(node.allocatable.get(name, "0"))
         if name not in node.allocatable and name not in ("cpu", "memory", "ephemeral-storage"):

@@ -72,6 +72,11 @@ def allocatable_of(capacity: Mapping[str, str], options: Options) -> dict[str, s
         for reserved in (options.system_reserved, options.kube_reserved):
             if name in reserved:
                 amount = amount - parse_quantity(reserved[name])
+        if name == "cpu" and options.reserved_cpus:
+            from peavine.kubelet.allocation.numa import parse_cpus
+
+            # Named CPUs say how many are kept, whatever the amounts say.
+            amount = Quantity.of(int(parse_quantity(text).value()) - len(parse_cpus(options.reserved_cpus)))
         signal = {"memory": "memory.available", "ephemeral-storage": "nodefs.available"}.get(name)
         threshold = options.eviction_hard.get(signal or "", "")
         if threshold.endswith("%"):

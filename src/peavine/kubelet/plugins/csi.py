@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class CsiDrivers:
         self._kubelet = kubelet
         self.drivers: dict[str, Driver] = {}
 
-    async def register(self, name: str, endpoint: str) -> None:
+    async def register(self, name: str, endpoint: str, versions: Sequence[str] = ()) -> None:
         driver = Driver(name, endpoint)
         await driver.learn()
         old = self.drivers.get(name)

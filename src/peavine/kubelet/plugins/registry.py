@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from peavine.base.lifetimes import scope
@@ -23,13 +23,13 @@ RegistrationStatusResponse:
 RETRY_SECONDS = 1.0
 CALL_SECONDS = 10.0
 
-# (name, endpoint) -> nothing; raises an error whose text is told to the plugin
-Register = Callable[[str, str], Awaitable[None]]
+# (name, endpoint, supported versions) -> nothing; raises an error whose text is told to the plugin
+Register = Callable[[str, str, Sequence[str]], Awaitable[None]]
 Unregister = Callable[[str], None]
 
 
 class PluginRegistry:
-    """`kinds`: plugin type (`CSIPlugin`, `DevicePlugin`) -> (register, unregister)."""
+    """`kinds`: plugin type (`CSIPlugin`, `DevicePlugin`, `DRAPlugin`) -> (register, unregister)."""
 
     def __init__(self, directory: Path, kinds: dict[str, tuple[Register, Unregister]]) -> None:
         self._directory, self._kinds = directory, kinds
@@ -79,7 +79,8 @@ class PluginRegistry:
                 problem = f"no handler registered for plugin type: {kind} at socket {path}"
             else:
                 try:
-                    await self._kinds[kind][0](name, info.get("endpoint") or str(path))
+                    versions = info.get("supported_versions", [])
+                    await self._kinds[kind][0](name, info.get("endpoint") or str(path), versions)
                 except Exception as error:
                     problem = str(error)
             status = {"plugin_registered": not problem, "error": problem}

@@ -251,7 +251,7 @@ async def _config(worker: PodWorker, spec: Object, image: Message, attempt: int,
             root=kubelet.options.root_dir,
         ),
     }
-    extra = await kubelet.allocate_devices(worker, spec)
+    extra = await kubelet.devices_of(worker, spec)
     variables |= extra.environment
     return containers.container_config(
         pod,

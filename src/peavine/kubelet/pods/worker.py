@@ -349,13 +349,15 @@ class PodWorker:
             self.end(0.0)
             return 0.0
         if not self.admitted:
-            refusal = kubelet.admit(self)
+            refusal = await kubelet.admit(self)
             if refusal is not None:
                 reason, message = refusal
                 kubelet.recorder.event(pod, "Warning", reason, message)
                 self.end(0.0, forced=("Failed", reason, f"Pod was rejected: {message}"))
                 return 0.0
             self.admitted = True
+            if self.grace is not None:
+                return 0.0
             kubelet.adopt_probe_results(self)
             resizing.load(self)
         deadline = self._deadline_left()
@@ -457,6 +459,13 @@ class PodWorker:
         for kill in plan.kill:
             await killing.kill_container(self, kill.container, kill.spec, kill.message, None, kill.reason)
         sandbox_id = plan.sandbox.id if plan.sandbox is not None else ""
+        if kubelet.dynamic is not None and (plan.create_sandbox or plan.start or plan.start_init):
+            try:
+                await kubelet.dynamic.prepare(self)
+            except ConfigError as error:
+                message = f"Failed to prepare dynamic resources: {error}"
+                kubelet.recorder.event(self.pod, "Warning", "FailedPrepareDynamicResources", message)
+                raise
         if plan.create_sandbox:
             sandbox = await starting.start_sandbox(self, plan.attempt)
             sandbox_id = sandbox.id
@@ -497,6 +506,8 @@ class PodWorker:
             record = await self.read_record()
             if record.running():
                 return 0.5
+            if kubelet.dynamic is not None:
+                await kubelet.dynamic.unprepare(self.uid)
             self.finished = True
         await self.reporter.report_final(record)
         kubelet.release(self)
