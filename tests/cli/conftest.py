@@ -15,7 +15,7 @@ import pytest
 
 import peavine.cli
 from peavine.cli.main import main
-from peavine.testing.cluster import Cluster
+from peavine.testing import Cluster
 
 SDK = Path("/usr/lib/google-cloud-sdk/bin/kubectl.1.33")
 

@@ -107,3 +107,26 @@ def test_dropped_watches_end_and_informers_come_again():
             running.cancel()
 
     asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_cluster_in_a_child_process_does_what_one_in_a_thread_does():
+    with Cluster(process=True, controllers=["serviceaccount-controller"], scheduler=False, nodes=0) as cluster:
+        before = cluster.snapshot()
+        cluster.create_namespace("mine")
+        assert [o["kind"] for o in cluster.objects("mine")] == ["ServiceAccount"]
+        assert cluster.requests.count(verb="create", resource="namespaces") == 1
+        assert cluster.requests.seen[-1].verb
+        cluster.requests.fail(resource="pods", code=418, reason="Teapot", times=1)
+        with pytest.raises(ApiError, match="injected: Teapot"):
+            cluster.get("/api/v1/pods")
+        with pytest.raises(TypeError, match="no such part"):
+            cluster.requests.count(colour="green")
+        cluster.reset(before)
+        assert "mine" not in [n["metadata"]["name"] for n in cluster.get("/api/v1/namespaces")["items"]]
+        cluster.advance(60)
+
+
+def test_a_child_that_cannot_start_says_why():
+    with pytest.raises(LookupError, match=r"no definitions of Kubernetes 1\.2"):
+        Cluster(process=True, kubernetes_version="1.2", controllers=False, scheduler=False, nodes=0).__enter__()

@@ -6,6 +6,7 @@ are the wire contract that clients match on.
 
 from __future__ import annotations
 
+import copyreg
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -114,6 +115,9 @@ class ApiError(Exception):
         # Upstream tells "no details" (absent) from "details, all empty" (`{}`): clients see the difference.
         self._shows_details = details is not None
         self.headers = headers or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def status(self) -> dict[str, Any]:
         """The `Status` object of this error (`meta/v1`)."""

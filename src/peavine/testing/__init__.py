@@ -8,13 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from peavine.testing.cluster import AsyncCluster, Cluster
+    from peavine.testing.cluster import AsyncCluster
+    from peavine.testing.hosts import Cluster
     from peavine.testing.requests import Request, Requests
     from peavine.testing.snapshot import Snapshot
 
 __all__ = ["AsyncCluster", "Cluster", "Request", "Requests", "Snapshot"]
 
-_MODULES = {"AsyncCluster": "cluster", "Cluster": "cluster", "Snapshot": "snapshot"}
+_MODULES = {"AsyncCluster": "cluster", "Cluster": "hosts", "Snapshot": "snapshot"}
 
 
 def __getattr__(name: str) -> Any:

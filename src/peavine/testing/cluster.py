@@ -1,24 +1,22 @@
 """A whole cluster inside the process: API server, and as many of the other components as a test wants.
 
-    with Cluster(nodes=2) as cluster:
-        kubernetes.config.load_kube_config(str(cluster.kubeconfig))
+    async with AsyncCluster(nodes=2) as cluster:
+        await cluster.client.resource("v1", "nodes").list()
 
-`AsyncCluster` runs in the caller's event loop, `Cluster` in a thread of its own. State is in memory and in one
-temporary directory; both are gone afterwards. No root, no containers: pods run on simulated nodes.
+It runs in the caller's event loop; `Cluster` (hosts.py) is the same for code that is not async. State is in memory and
+in one temporary directory; both are gone afterwards. No root, no containers: pods run on simulated nodes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fnmatch
 import json
 import shutil
 import tempfile
-import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from peavine.apiserver.config import Config
 from peavine.apiserver.server import ApiServer
@@ -35,7 +33,6 @@ from peavine.testing.stages import load_stages
 
 ADDRESS = "127.0.0.1"
 DEFAULT_VERSION = "1.37"
-T = TypeVar("T")
 
 
 class AsyncCluster:
@@ -43,7 +40,8 @@ class AsyncCluster:
 
     `controllers`: True for all that are on by default, or the names of some. `scheduler` and `nodes` add the scheduler
     and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client. `kubernetes_version`
-    ("1.25" to "1.37") chooses whose groups and fields are served. `state` is a store to serve, a new one else.
+    ("1.25" to "1.37") chooses whose groups and fields are served, and `feature_gates` ({"EnvFiles": False}) switches
+    some of them. `state` is a store to serve, a new one else.
     `stages`: what pods do on simulated nodes, as a scenario file or its content (see `stages.py`). Time passes by
     itself, and `advance` skips it; with a `SimulatedClock` it stands still otherwise.
     """
@@ -56,6 +54,7 @@ class AsyncCluster:
         nodes: int = 1,
         clock: Clock | None = None,
         kubernetes_version: str = DEFAULT_VERSION,
+        feature_gates: dict[str, bool] | None = None,
         state: Store | None = None,
         stages: str | Path | Iterable[dict[str, Any]] = (),
         controller_options: dict[str, Any] | None = None,
@@ -66,7 +65,8 @@ class AsyncCluster:
         else:
             self._controllers = list(controllers or ())
         self._scheduler, self._nodes = scheduler, nodes
-        self._given_clock, self._config = clock, {"kubernetes_version": kubernetes_version, **config}
+        surface = {"kubernetes_version": kubernetes_version, "feature_gates": feature_gates or {}}
+        self._given_clock, self._config = clock, {**surface, **config}
         self._controller_options, self._state = controller_options or {}, state
         self._stages = load_stages(stages) if isinstance(stages, (str, Path)) else list(stages)
         self._stack = contextlib.AsyncExitStack()
@@ -137,6 +137,25 @@ class AsyncCluster:
         async for type_, account in accounts.watch(namespace, resource_version=version):
             if type_ == "ADDED" and account["metadata"]["name"] == "default":
                 return
+
+    async def delete_namespace(self, name: str) -> None:
+        """Begin to delete a namespace; returns before it is gone."""
+        await self.client.resource("v1", "namespaces").delete(name)
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """GET a path of the API as the administrator: `get("/api/v1/namespaces/default/pods")`."""
+        answer: dict[str, Any] = await self.client.json("GET", path)
+        return answer
+
+    async def objects(self, namespace: str) -> list[dict[str, Any]]:
+        """Everything in a namespace but Events and Secrets, of every kind that is served, by kind and name."""
+        found = [
+            obj
+            for (group, plural), cached in self.server.cache.resources.items()
+            if cached.namespaced and plural not in ("events", "secrets")
+            for obj in self.server.lister.list(group, plural, namespace)
+        ]
+        return sorted(found, key=lambda obj: (obj["kind"], obj["metadata"]["name"]))
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass at once: what falls due on the way happens, in order, and is done when this returns.
@@ -219,80 +238,3 @@ class AsyncCluster:
                 stages.write_text(json.dumps(self._stages))
                 flags.simulated_stages = str(stages)
             tasks.start(run_with(flags, client, simulated_nodes=self._nodes, clock=self._clock), name="nodes")
-
-
-class Cluster:
-    """The same for code that is not async: `with Cluster(...) as cluster:`; it lives in a thread of its own."""
-
-    def __init__(self, **options: Any) -> None:
-        self._options = options
-        self._thread: threading.Thread | None = None
-        self._ready = threading.Event()
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="peavine cluster", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-        return self
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _main(self) -> None:
-        async with AsyncCluster(**self._options) as cluster:
-            self.kubeconfig, self.url, self.requests = cluster.kubeconfig, cluster.url, cluster.requests
-            self._cluster = cluster
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            self._ready.set()
-            await self._stop.wait()
-
-    def snapshot(self) -> Snapshot:
-        return self._do(self._cluster.snapshot())
-
-    def drop_watches(self, resource: str = "*") -> int:
-        """End the watches of a resource (a shell pattern); see `AsyncCluster.drop_watches`."""
-        return self._do(self._cluster.drop_watches(resource))
-
-    def lose_node(self, name: str) -> None:
-        """Cut a simulated node off; `return_node` ends it."""
-        self._loop.call_soon_threadsafe(self._cluster.lose_node, name)
-
-    def return_node(self, name: str) -> None:
-        """Let a lost node be heard again."""
-        self._loop.call_soon_threadsafe(self._cluster.return_node, name)
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass at once; see `AsyncCluster.advance`."""
-        self._do(self._cluster.advance(seconds))
-
-    def reset(self, snapshot: Snapshot) -> None:
-        self._do(self._cluster.reset(snapshot))
-
-    def get(self, path: str) -> dict[str, Any]:
-        """GET a path of the API as the administrator: `cluster.get("/api/v1/namespaces/default/pods")`."""
-        return self._do(self._cluster.client.json("GET", path))
-
-    def create_namespace(self, name: str) -> None:
-        """A namespace, ready for pods: it has its default ServiceAccount where that controller runs."""
-        self._do(self._cluster.create_namespace(name))
-
-    def delete_namespace(self, name: str) -> None:
-        """Begin to delete a namespace; returns before it is gone."""
-        self._do(self._cluster.client.resource("v1", "namespaces").delete(name))
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def __exit__(self, *error: Any) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        assert self._thread is not None
-        self._thread.join()

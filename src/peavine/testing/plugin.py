@@ -6,7 +6,7 @@
     def test_with_a_cluster_of_its_own(peavine_cluster): ...
 
 Without the marker all tests of a session share one cluster (`--peavine-nodes N` simulated nodes). When a test fails,
-the pods and events of its namespace are added to its report.
+the objects and events of its namespace are added to its report.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-REPORTED = ("pods", "events")
 SHOWN_MAX = 50
 
 
@@ -85,25 +84,32 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def describe(cluster: Any, namespace: str) -> str:
-    """The pods and events of a namespace as text, for a person to read in a report."""
-    lines = []
-    for resource in REPORTED:
-        items = cluster.get(f"/api/v1/namespaces/{namespace}/{resource}")["items"]
-        lines.append(f"{resource}: {len(items)}")
-        lines += [_line(item) for item in items[:SHOWN_MAX]]
+    """The objects and the events of a namespace as text, for a person to read in a report."""
+    objects = cluster.objects(namespace)
+    events = cluster.get(f"/api/v1/namespaces/{namespace}/events")["items"]
+    events.sort(key=lambda event: event.get("lastTimestamp") or event["metadata"]["creationTimestamp"])
+    lines = [f"objects: {len(objects)}", *map(_object, objects[:SHOWN_MAX])]
+    lines += [f"events: {len(events)}", *map(_event, events[-SHOWN_MAX:])]
     return "\n".join(lines)
 
 
-def _line(obj: dict[str, Any]) -> str:
-    if "involvedObject" in obj:
-        about = obj["involvedObject"]
-        return f"  {obj['type']} {obj['reason']} {about.get('kind', '')}/{about.get('name', '')}: {obj['message']}"
-    status = obj.get("status") or {}
-    waiting = [
-        f"{c['name']}: {c['state']['waiting'].get('reason', '')}"
-        for c in status.get("containerStatuses") or ()
-        if "waiting" in (c.get("state") or {})
-    ]
-    return (
-        "  " + " ".join([obj["metadata"]["name"], status.get("phase", ""), status.get("reason", ""), *waiting]).strip()
-    )
+def _event(event: dict[str, Any]) -> str:
+    about = event["involvedObject"]
+    return f"  {event['type']} {event['reason']} {about.get('kind', '')}/{about.get('name', '')}: {event['message']}"
+
+
+def _object(obj: dict[str, Any]) -> str:
+    """Kind and name, and what the status says: the phase, conditions that are not as wished, why containers wait."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    words = [f"{obj['kind']}/{meta['name']}", *(str(status[key]) for key in ("phase", "reason") if status.get(key))]
+    words += [f"{key}={status[key]}" for key in ("replicas", "readyReplicas", "succeeded", "failed") if key in status]
+    if meta.get("deletionTimestamp"):
+        words.append("(being deleted)")
+    for condition in status.get("conditions") or ():
+        if condition.get("message") and condition.get("status") != "True":
+            words.append(f"{condition['type']}={condition['status']}: {condition['message']}")
+    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        for state in (container.get("state") or {}).values():
+            if state.get("reason"):
+                words.append(f"{container['name']}: {state['reason']}")
+    return "  " + " ".join(words)
