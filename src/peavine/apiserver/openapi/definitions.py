@@ -67,6 +67,38 @@ def _property(name: str, schema: Object, v3: bool) -> Object:
     return _schema(schema, v3)
 
 
+# What OpenAPI v2 cannot say.
+_V3_ONLY = ("oneOf", "anyOf", "allOf", "not", "nullable")
+
+
+def as_v2(schema: Any) -> Any:
+    """The schema of a custom resource as upstream shows it in v2: looser where v2 has no words, as old clients check by
+    it. What may be null, or holds fields that nobody names, is of any form there."""
+    if not isinstance(schema, dict):
+        return schema
+    out = {key: value for key, value in schema.items() if key not in _V3_ONLY}
+    loose = schema.get("nullable"), schema.get("x-kubernetes-preserve-unknown-fields")
+    if any(loose):
+        for key in ("items", "properties", *(["type"] if loose[0] else [])):
+            out.pop(key, None)
+    if "properties" in out:
+        out["properties"] = {name: as_v2(child) for name, child in out["properties"].items()}
+        nullable = {name for name, child in schema["properties"].items() if child.get("nullable")}
+        if nullable & set(out.get("required") or ()):
+            out["required"] = [name for name in out["required"] if name not in nullable]
+            if not out["required"]:
+                del out["required"]
+    for key in ("items", "additionalProperties"):
+        child = out.get(key)
+        if isinstance(child, dict):
+            out[key] = as_v2(child)
+            if child.get("nullable"):
+                del out[key]
+                if key == "items":
+                    out.pop("type", None)
+    return out
+
+
 def references(schema: Any) -> Iterable[str]:
     """Names of the definitions that a converted schema mentions."""
     if isinstance(schema, dict):

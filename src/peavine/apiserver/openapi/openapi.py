@@ -12,7 +12,7 @@ import orjson
 from peavine.api.kind import Kind
 from peavine.apiserver.discovery import Discovery
 from peavine.apiserver.http import Response
-from peavine.apiserver.openapi import definitions, paths, protobuf
+from peavine.apiserver.openapi import definitions, paths, protobuf, roots
 from peavine.apiserver.requests import RequestInfo
 from peavine.machinery import errors
 from peavine.machinery.codecs import content
@@ -54,8 +54,8 @@ class OpenApi:
     def _index(self, info: RequestInfo) -> Response:
         sections = self._sections()
         listed = {
-            section: {"serverRelativeURL": f"/openapi/v3/{section}?hash={self._hash(kinds)}"}
-            for section, kinds in sections.items()
+            section: {"serverRelativeURL": f"/openapi/v3/{section}?hash={self._hash(sections.get(section, ()))}"}
+            for section in sorted({*sections, *self._roots(v3=True)})
         }
         for section, (mark, _) in self.remote.items():
             listed.setdefault(section, {"serverRelativeURL": f"/openapi/v3/{section}?hash={mark}"})
@@ -74,6 +74,9 @@ class OpenApi:
 
     def _v3(self, info: RequestInfo, section: str) -> Response:
         kinds = self._sections().get(section)
+        root = self._roots(v3=True).get(section)
+        if root is not None:
+            kinds = []
         if kinds is None:
             if section in self.remote:
                 return _tagged(info, self.remote[section][1], self.remote[section][0])
@@ -83,16 +86,22 @@ class OpenApi:
         if asked and asked != mark:
             location = f"/openapi/v3/{section}?hash={mark}"
             return Response(301, b"", "", [("Location", location)])
-        packed = self._packed("v3/" + section, mark, lambda: self._build_v3(kinds))
+        packed = self._packed("v3/" + section, mark, lambda: self._build_v3(section, kinds, root or {}))
         more = [("Cache-Control", "public, immutable"), ("Expires", "Thu, 31 Dec 2037 23:55:55 GMT")] if asked else []
         return _packed_answer(info, packed, mark, more)
 
-    def _build_v3(self, kinds: list[Kind]) -> Object:
+    def _roots(self, v3: bool) -> dict[str, dict[str, Object]]:
+        return roots.sections(self.discovery.versions(), v3)
+
+    def _build_v3(self, section: str, kinds: list[Kind], root: dict[str, Object]) -> Object:
+        if not root:
+            prefix, _, version = section.rpartition("/")
+            root = roots.resources(prefix.removeprefix("api").removeprefix("s/"), version, v3=True)
         schemas = self._schemas(kinds, v3=True)
         return {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": f"v{self.kubernetes_version}.0"},
-            "paths": paths.of_kinds(kinds, v3=True),
+            "paths": dict(sorted({**root, **paths.of_kinds(kinds, v3=True)}.items())),
             "components": {
                 "schemas": schemas,
                 "securitySchemes": {
@@ -122,10 +131,16 @@ class OpenApi:
         return _packed_answer(info, packed, mark if media != V2_PROTOBUF else mark + "-pb", [], media)
 
     def _build_v2(self, kinds: list[Kind]) -> Object:
+        found: dict[str, Object] = paths.of_kinds(kinds, v3=False)
+        for section in self._roots(v3=False).values():
+            found |= section
+        for group, versions in self.discovery.versions().items():
+            for version in versions:
+                found |= roots.resources(group, version, v3=False)
         return {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": f"v{self.kubernetes_version}.0"},
-            "paths": paths.of_kinds(kinds, v3=False),
+            "paths": dict(sorted(found.items())),
             "definitions": self._schemas(kinds, v3=False),
             "securityDefinitions": {
                 "BearerToken": {
@@ -142,21 +157,21 @@ class OpenApi:
     def _schemas(self, kinds: list[Kind], v3: bool) -> dict[str, Object]:
         known = definitions.load(self.kubernetes_version)
         meta = definitions.META
-        roots = [meta + name for name in ("DeleteOptions", "Patch", "Status", "WatchEvent", "APIResourceList")]
+        wanted = [*roots.ROOTS, *(meta + name for name in ("DeleteOptions", "Patch", "Status", "WatchEvent"))]
         custom: dict[str, Object] = {}
         for kind in kinds:
             if kind.definition:
-                roots += [kind.definition, kind.definition + "List"]
+                wanted += [kind.definition, kind.definition + "List"]
                 for sub in kind.subresources.values():
                     if sub.version:
-                        roots.append(f"io.k8s.api.{(sub.group or 'core').split('.')[0]}.{sub.version}.{sub.kind}")
+                        wanted.append(f"io.k8s.api.{(sub.group or 'core').split('.')[0]}.{sub.version}.{sub.kind}")
                     else:
-                        roots.append(kind.definition.rpartition(".")[0] + "." + sub.kind)
+                        wanted.append(kind.definition.rpartition(".")[0] + "." + sub.kind)
             elif own := kind.hook("openapi_schema"):
                 name = f"{'.'.join(reversed(kind.group.split('.')))}.{kind.version}.{kind.kind}"
                 custom.update(_custom(name, kind, own(), v3))
-                roots += [meta + "ObjectMeta", meta + "ListMeta"]
-        return {**definitions.closure(known, roots, v3), **custom}
+                wanted += [meta + "ObjectMeta", meta + "ListMeta"]
+        return {**definitions.closure(known, wanted, v3), **custom}
 
     def _packed(self, name: str, mark: str, build: Any, encode: Any = orjson.dumps) -> bytes:
         kept = self._kept.get(name)
@@ -170,7 +185,7 @@ def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object
     place = "#/components/schemas/" if v3 else "#/definitions/"
     meta = definitions.META
     gvk = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]
-    own = dict(schema)
+    own = dict(schema) if v3 else definitions.as_v2(schema)
     properties = dict(own.get("properties") or {})
     words = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
     reference: Object = {"$ref": place + meta + "ObjectMeta"}

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from peavine.api.kind import Kind
+from peavine.api.kind import Kind, Subresource
+from peavine.apiserver.openapi.operations import (
+    ANYTHING,
+    CUSTOM_OBJECTS,
+    JSON,
+    OBJECTS,
+    PROTOBUF,
+    STREAMS,
+    YAML,
+    Operation,
+    Parameter,
+    group_part,
+    name_part,
+    parameter,
+)
+from peavine.apiserver.registry.delete import RETURNED
 
 Object = dict[str, Any]
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -34,36 +49,58 @@ _LIST = (
 )
 _DELETE = (
     ("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted."),
+    (
+        "ignoreStoreReadErrorWithClusterBreakingPotential",
+        "boolean",
+        "If true, an object that cannot be read from the store is deleted all the same.",
+    ),
     ("orphanDependents", "boolean", "Deprecated: please use the PropagationPolicy."),
     ("propagationPolicy", "string", "Whether and how garbage collection will be performed."),
 )
-_BODY_TYPES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_WRITE = (_DRY_RUN, _MANAGER, _VALIDATION)
 _PATCH_TYPES = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+_NAMESPACE = ("namespace", "string", "object name and auth scope, such as for teams and projects")
+_PATH = ("path", "string", "path to the resource")
+_CONTAINER = ("container", "string", "The container; the only one where the pod has one.")
+_STREAM_OPTIONS: dict[str, tuple[Parameter, ...]] = {
+    "PodExecOptions": (
+        ("command", "string", "Command is the remote command to execute. Not executed within a shell."),
+    ),
+    "PodPortForwardOptions": (("ports", "integer", "List of ports to forward. Required when using WebSockets."),),
+    "Pod": (
+        _CONTAINER,
+        ("follow", "boolean", "Follow the log stream of the pod."),
+        ("insecureSkipTLSVerifyBackend", "boolean", "Do not confirm the validity of the backend's certificate."),
+        ("limitBytes", "integer", "The number of bytes to read before terminating the output."),
+        ("previous", "boolean", "Return the log of the previous, terminated container."),
+        ("sinceSeconds", "integer", "Show logs from the last so many seconds."),
+        ("stream", "string", "Which stream to return: All, Stdout or Stderr."),
+        ("tailLines", "integer", "The number of lines from the end of the logs to show."),
+        ("timestamps", "boolean", "Put an RFC 3339 timestamp at the beginning of every line."),
+    ),
+}
+_STREAMS_OF_A_CONTAINER = (
+    _CONTAINER,
+    ("stderr", "boolean", "Redirect the standard error stream of the container."),
+    ("stdin", "boolean", "Redirect the standard input stream of the container."),
+    ("stdout", "boolean", "Redirect the standard output stream of the container."),
+    ("tty", "boolean", "Allocate a terminal for the call."),
+)
+_METHODS = {"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
+_WATCH_NOTE = "deprecated: use the 'watch' parameter with a list operation instead"
 
 
 def of_kinds(kinds: Iterable[Kind], v3: bool) -> dict[str, Object]:
     """The path items of kinds that share a version."""
     paths: dict[str, Object] = {}
     for kind in kinds:
-        if not kind.plural:
-            continue
-        base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-        scoped = base + ("/namespaces/{namespace}" if kind.namespaced else "")
-        collection = f"{scoped}/{kind.plural}"
-        made = _Maker(kind, v3)
-        paths[collection] = made.collection()
-        if kind.namespaced and "list" in kind.verbs:
-            paths[f"{base}/{kind.plural}"] = made.everywhere()
-        if any(verb in kind.verbs for verb in ("get", "update", "patch", "delete")):
-            paths[collection + "/{name}"] = made.item()
-        for sub in kind.subresources.values():
-            if not sub.connects:
-                paths[collection + "/{name}/" + sub.name] = made.subresource(sub)
+        if kind.plural:
+            paths |= _Maker(kind, v3).paths()
     return paths
 
 
@@ -72,141 +109,209 @@ class _Maker:
         self.kind, self.v3 = kind, v3
         self.gvk = {"group": kind.group, "kind": kind.kind, "version": kind.version}
         self.definition = kind.definition or f"{_reversed(kind.group)}.{kind.version}.{kind.kind}"
-        self.tag = _tag(kind)
+        group = group_part(kind.group)
+        self.tag = f"{name_part(group, False)}_{kind.version}"
+        self.place = name_part(group) + name_part(kind.version)
+        self.scope = "Namespaced" if kind.namespaced else ""
+        self.types = OBJECTS if kind.definition else CUSTOM_OBJECTS
 
-    def collection(self) -> Object:
-        item: Object = {}
-        verbs = self.kind.verbs
-        scope = "Namespaced" if self.kind.namespaced else ""
-        name = self.kind.kind
+    def paths(self) -> dict[str, Object]:
+        kind, verbs = self.kind, self.kind.verbs
+        base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+        inside = ("/namespaces/{namespace}" if kind.namespaced else "") + f"/{kind.plural}"
+        collection, item = base + inside, base + inside + "/{name}"
+        paths = {collection: self._item(self.collection(), named=False)}
+        if any(verb in verbs for verb in ("get", "update", "patch", "delete")):
+            paths[item] = self._item(self.object())
+        for sub in kind.subresources.values():
+            operations = self.connections(sub) if sub.connects else self.subresource(sub)
+            paths[f"{item}/{sub.name}"] = self._item(operations)
+            if sub.name == "proxy":
+                operations = self.connections(sub, "WithPath")
+                paths[f"{item}/{sub.name}/{{path}}"] = self._item(operations, _PATH)
+        if kind.namespaced and "list" in verbs:
+            listed = self._list("list", f"list{self.place}{kind.kind}ForAllNamespaces", f"list {self._watchable()}")
+            shared = [parameter(p, self.v3) for p in (*_LIST, _PRETTY)]
+            paths[f"{base}/{kind.plural}"] = {"get": listed.document(self.v3), "parameters": shared}
+        if "watch" in verbs:
+            paths |= self._watches(base, inside)
+        return paths
+
+    def collection(self) -> dict[str, Operation]:
+        found, verbs, kind = {}, self.kind.verbs, self.kind.kind
         if "list" in verbs:
-            item["get"] = self._operation("list", f"list{scope}{name}", self.definition + "List", _LIST)
+            found["get"] = self._list("list", self._id("list"), f"list {self._watchable()}", _LIST)
         if "create" in verbs:
-            item["post"] = self._operation(
-                "post", f"create{scope}{name}", self.definition, (_DRY_RUN, _MANAGER, _VALIDATION), self.definition
-            )
+            found["post"] = self._write("post", self._id("create"), f"create {_a(kind)}", (200, 201, 202))
         if "deletecollection" in verbs:
-            item["delete"] = self._operation(
-                "deletecollection", f"deleteCollection{scope}{name}", META + "Status", (*_LIST, _DRY_RUN, *_DELETE)
+            found["delete"] = self._operation(
+                "deletecollection",
+                f"delete{self.place}Collection{self.scope}{kind}",
+                f"delete collection of {kind}",
+                META + "Status",
+                parameters=(*_LIST, _DRY_RUN, *_DELETE),
+                body=META + "DeleteOptions",
+                body_optional=True,
             )
-        item["parameters"] = self._shared(named=False)
-        return item
+        return found
 
-    def everywhere(self) -> Object:
-        operation = self._operation("list", f"list{self.kind.kind}ForAllNamespaces", self.definition + "List", ())
-        return {"get": operation, "parameters": [self._parameter(*p) for p in (*_LIST, _PRETTY)]}
-
-    def item(self) -> Object:
-        item: Object = {}
-        verbs = self.kind.verbs
-        scope = "Namespaced" if self.kind.namespaced else ""
-        name, definition = self.kind.kind, self.definition
+    def object(self) -> dict[str, Operation]:
+        found, verbs, kind = {}, self.kind.verbs, self.kind.kind
         if "get" in verbs:
-            item["get"] = self._operation("get", f"read{scope}{name}", definition, ())
+            found["get"] = self._operation("get", self._id("read"), f"read the specified {kind}", self.definition)
         if "update" in verbs:
-            parameters = (_DRY_RUN, _MANAGER, _VALIDATION)
-            item["put"] = self._operation("put", f"replace{scope}{name}", definition, parameters, definition)
+            found["put"] = self._write("put", self._id("replace"), f"replace the specified {kind}")
         if "patch" in verbs:
-            item["patch"] = self._patch(f"patch{scope}{name}", definition)
+            found["patch"] = self._patch(self._id("patch"), f"partially update the specified {kind}", self.definition)
         if "delete" in verbs:
-            item["delete"] = self._operation(
-                "delete", f"delete{scope}{name}", META + "Status", (_DRY_RUN, *_DELETE), META + "DeleteOptions"
+            returned = (self.kind.group, self.kind.plural) in RETURNED
+            found["delete"] = self._operation(
+                "delete",
+                self._id("delete"),
+                f"delete {_a(kind)}",
+                self.definition if returned else META + "Status",
+                (200, 202),
+                parameters=(_DRY_RUN, *_DELETE),
+                body=META + "DeleteOptions",
+                body_optional=True,
             )
-        item["parameters"] = self._shared(named=True)
-        return item
+        return found
 
-    def subresource(self, sub: Any) -> Object:
-        gvk = self.gvk
-        definition = self.definition
-        if sub.kind != self.kind.kind or sub.version:
+    def subresource(self, sub: Subresource) -> dict[str, Operation]:
+        """A subresource whose bodies are objects: of the parent's kind, or of one of its own."""
+        kind, gvk, definition = self.kind.kind, self.gvk, self.definition
+        if sub.kind != kind or sub.version:
             group, version = (sub.group, sub.version) if sub.version else (self.kind.group, self.kind.version)
             gvk = {"group": group, "kind": sub.kind, "version": version}
             definition = f"io.k8s.api.{(group or 'core').split('.')[0]}.{version}.{sub.kind}"
-        item: Object = {}
-        scope = "Namespaced" if self.kind.namespaced else ""
-        name = self.kind.kind + sub.name[:1].upper() + sub.name[1:]
+        end, words = name_part(sub.name), f"{sub.name} of the specified {kind}"
+        found = {}
         if "get" in sub.verbs:
-            item["get"] = self._operation("get", f"read{scope}{name}", definition, ())
+            found["get"] = self._operation("get", self._id("read", end), f"read {words}", definition, gvk=gvk)
         if "update" in sub.verbs:
-            parameters = (_DRY_RUN, _MANAGER, _VALIDATION)
-            item["put"] = self._operation("put", f"replace{scope}{name}", definition, parameters, definition)
+            found["put"] = self._write("put", self._id("replace", end), f"replace {words}", gvk=gvk, type=definition)
         if "patch" in sub.verbs:
-            item["patch"] = self._patch(f"patch{scope}{name}", definition)
+            found["patch"] = self._patch(self._id("patch", end), f"partially update {words}", definition, gvk)
         if "create" in sub.verbs:
-            parameters = (_DRY_RUN, _MANAGER, _VALIDATION)
-            item["post"] = self._operation("post", f"create{scope}{name}", definition, parameters, definition)
-        for operation in item.values():
-            operation["x-kubernetes-group-version-kind"] = gvk
-        item["parameters"] = self._shared(named=True)
-        return item
+            codes, id = (200, 201, 202), self._id("create", end)
+            found["post"] = self._write("post", id, f"create {sub.name} of {_a(kind)}", codes, gvk=gvk, type=definition)
+        return found
 
-    def _patch(self, operation_id: str, definition: str) -> Object:
-        parameters = (_DRY_RUN, _MANAGER, _VALIDATION, _FORCE)
-        # A custom resource has no merge keys: a strategic patch of it would be refused.
-        types = tuple(t for t in _PATCH_TYPES if self.kind.definition or "strategic" not in t)
-        return self._operation("patch", operation_id, definition, parameters, META + "Patch", types)
+    def connections(self, sub: Subresource, end: str = "") -> dict[str, Operation]:
+        """Logs, and the subresources that pass requests or streams on."""
+        kind = self.kind.kind
+        gvk = {"group": "", "kind": sub.kind, "version": "v1"}
+        options = _STREAM_OPTIONS.get(sub.kind, ())
+        if sub.kind in ("PodExecOptions", "PodAttachOptions"):
+            options += _STREAMS_OF_A_CONTAINER
+        if sub.name == "log":
+            words, types = f"read log of the specified {kind}", ("text/plain", JSON, YAML, PROTOBUF)
+            id = self._id("read", "Log")
+            return {"get": self._operation("get", id, words, "", parameters=options, produces=types, gvk=gvk)}
+        found = {}
+        methods = [_METHODS[verb] for verb in sub.verbs] + (["head", "options"] if sub.name == "proxy" else [])
+        if sub.name == "proxy":
+            options = (("path", "string", "The part of the URL behind the resource's name that is passed on."),)
+        for method in sorted(methods):
+            found[method] = self._operation(
+                "connect",
+                f"connect{self.place}{method.capitalize()}{self.scope}{kind}{name_part(sub.name)}{end}",
+                f"connect {method.upper()} requests to {sub.name} of {kind}",
+                "",
+                parameters=options,
+                produces=ANYTHING,
+                gvk=gvk,
+            )
+        return found
 
-    def _operation(
+    def _watches(self, base: str, inside: str) -> dict[str, Object]:
+        kind = self.kind
+        one = self._operation(
+            "watch",
+            self._id("watch"),
+            f"watch changes to an object of kind {kind.kind}. {_WATCH_NOTE}, filtered to a single item with the "
+            "'fieldSelector' parameter.",
+            META + "WatchEvent",
+            produces=(*self.types, *STREAMS),
+        )
+        paths = {
+            f"{base}/watch{inside}": self._watched(self._id("watch", "List"), named=False),
+            f"{base}/watch{inside}/{{name}}": {"get": one.document(self.v3), "parameters": self._shared(True, _LIST)},
+        }
+        if kind.namespaced:
+            id = f"watch{self.place}{kind.kind}ListForAllNamespaces"
+            shared = [parameter(p, self.v3) for p in (*_LIST, _PRETTY)]
+            paths[f"{base}/watch/{kind.plural}"] = {**self._watched(id, named=False), "parameters": shared}
+        return paths
+
+    def _watched(self, id: str, named: bool) -> Object:
+        words = f"watch individual changes to a list of {self.kind.kind}. {_WATCH_NOTE}."
+        types = (*self.types, *STREAMS)
+        operation = self._operation("watchlist", id, words, META + "WatchEvent", produces=types)
+        return {"get": operation.document(self.v3), "parameters": self._shared(named, _LIST)}
+
+    # --- parts ---------------------------------------------------------------------------------
+    def _id(self, verb: str, end: str = "") -> str:
+        return f"{verb}{self.place}{self.scope}{self.kind.kind}{end}"
+
+    def _watchable(self) -> str:
+        return f"or watch objects of kind {self.kind.kind}"
+
+    def _operation(self, action: str, id: str, words: str, answer: str, *more: Any, **named: Any) -> Operation:
+        named.setdefault("gvk", self.gvk)
+        named.setdefault("produces", self.types)
+        return Operation(id, self.tag, action, words, answer, *more, **named)
+
+    def _list(self, action: str, id: str, words: str, parameters: tuple[Parameter, ...] = ()) -> Operation:
+        streams = STREAMS if self.kind.definition else ()
+        return self._operation(
+            action, id, words, self.definition + "List", parameters=parameters, produces=(*self.types, *streams)
+        )
+
+    def _write(
         self,
         action: str,
-        operation_id: str,
-        answer: str,
-        parameters: Iterable[tuple[str, str, str]],
-        body: str = "",
-        body_types: tuple[str, ...] = _BODY_TYPES,
-    ) -> Object:
-        ok: Object = {"description": "OK"}
-        operation: Object = {"tags": [self.tag], "operationId": operation_id + self._suffix()}
-        listed = [self._parameter(*parameter) for parameter in parameters]
-        if self.v3:
-            ok["content"] = {t: {"schema": {"$ref": "#/components/schemas/" + answer}} for t in _BODY_TYPES}
-            if body:
-                content = {t: {"schema": {"$ref": "#/components/schemas/" + body}} for t in body_types}
-                operation["requestBody"] = {"content": content}
-        else:
-            ok["schema"] = {"$ref": "#/definitions/" + answer}
-            operation["consumes"] = list(body_types) if body else ["*/*"]
-            operation["produces"] = list(_BODY_TYPES)
-            operation["schemes"] = ["https"]
-            if body:
-                schema = {"$ref": "#/definitions/" + body}
-                listed.insert(0, {"name": "body", "in": "body", "required": action != "delete", "schema": schema})
-        if listed:
-            operation["parameters"] = listed
-        operation["responses"] = {"200": ok, "401": {"description": "Unauthorized"}}
-        operation["x-kubernetes-action"] = action
-        operation["x-kubernetes-group-version-kind"] = self.gvk
-        return operation
+        id: str,
+        words: str,
+        codes: tuple[int, ...] = (200, 201),
+        gvk: Object | None = None,
+        type: str = "",
+    ) -> Operation:
+        type = type or self.definition
+        return self._operation(action, id, words, type, codes, parameters=_WRITE, body=type, gvk=gvk or self.gvk)
 
-    def _suffix(self) -> str:
-        return ""
+    def _patch(self, id: str, words: str, definition: str, gvk: Object | None = None) -> Operation:
+        # A custom resource has no merge keys: a strategic patch of it would be refused.
+        types = tuple(t for t in _PATCH_TYPES if self.kind.definition or "strategic" not in t)
+        return self._operation(
+            "patch",
+            id,
+            words,
+            definition,
+            (200, 201),
+            parameters=(*_WRITE, _FORCE),
+            body=META + "Patch",
+            consumes=types,
+            gvk=gvk or self.gvk,
+        )
 
-    def _parameter(self, name: str, type: str, description: str) -> Object:
-        made: Object = {"name": name, "in": "query", "description": description}
-        if self.v3:
-            made["schema"] = {"type": type, "uniqueItems": True}
-        else:
-            made |= {"type": type, "uniqueItems": True}
-        return made
+    def _item(self, operations: dict[str, Operation], *more: Parameter, named: bool = True) -> Object:
+        item: Object = {method: operation.document(self.v3) for method, operation in operations.items()}
+        item["parameters"] = [parameter(p, self.v3, "path") for p in more] + self._shared(named)
+        return item
 
-    def _shared(self, named: bool) -> list[Object]:
-        shared = [self._parameter(*_PRETTY)]
-        names = [("name", f"name of the {self.kind.kind}")] if named else []
+    def _shared(self, named: bool, more: tuple[Parameter, ...] = ()) -> list[Object]:
+        placed = [("name", "string", f"name of the {self.kind.kind}")] if named else []
         if self.kind.namespaced:
-            names.append(("namespace", "object name and auth scope, such as for teams and projects"))
-        for name, description in reversed(names):
-            made: Object = {"name": name, "in": "path", "description": description, "required": True}
-            if self.v3:
-                made["schema"] = {"type": "string", "uniqueItems": True}
-            else:
-                made |= {"type": "string", "uniqueItems": True}
-            shared.insert(0, made)
-        return shared
+            placed.append(_NAMESPACE)
+        return [
+            *(parameter(p, self.v3, "path") for p in placed),
+            *(parameter(p, self.v3) for p in (*more, _PRETTY)),
+        ]
 
 
-def _tag(kind: Kind) -> str:
-    group = kind.group.split(".")[0] or "core"
-    return f"{group}_{kind.version}"
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
 
 
 def _reversed(group: str) -> str:

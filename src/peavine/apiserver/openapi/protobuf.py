@@ -1,28 +1,24 @@
 """An OpenAPI v2 document as protobuf: gnostic's `openapi.v2.Document`, which kubectl up to 1.27 reads.
 
-Only what such clients look at is written: definitions, paths with parameters, and vendor extensions (as YAML text).
+One table a message says which field of the document has which number. What the messages cannot hold (free-form values)
+they hold as `Any`: YAML text, and JSON is YAML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 
 Object = dict[str, Any]
+Writer = Callable[[int, Any], bytes]
 
 
 def document(doc: Object) -> bytes:
     """The whole document."""
-    return b"".join(
-        (
-            _text(1, doc["swagger"]),
-            _message(2, _text(1, doc["info"]["title"]) + _text(2, doc["info"]["version"])),
-            _message(8, b"".join(_message(2, _named(path, _path(item))) for path, item in doc["paths"].items())),
-            _message(9, b"".join(_message(1, _named(n, _schema(s))) for n, s in doc["definitions"].items())),
-        )
-    )
+    return _fields(doc, _DOCUMENT)
 
 
 def _varint(number: int) -> bytes:
@@ -38,113 +34,142 @@ def _message(field: int, data: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(data)) + data
 
 
-def _text(field: int, value: str | None) -> bytes:
+# --- values: each writes one field
+
+
+def _text(field: int, value: str) -> bytes:
     return _message(field, value.encode()) if value else b""
 
 
-def _texts(field: int, values: Iterable[str] | None) -> bytes:
-    return b"".join(_message(field, value.encode()) for value in values or ())
+def _texts(field: int, values: Iterable[str]) -> bytes:
+    return b"".join(_message(field, value.encode()) for value in values)
 
 
-def _boolean(field: int, value: Any) -> bytes:
+def _boolean(field: int, value: bool) -> bytes:
     return _varint(field << 3) + b"\x01" if value else b""
 
 
-def _number(field: int, value: int | None) -> bytes:
-    return _varint(field << 3) + _varint(value) if value else b""
+def _integer(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(int(value)) if value else b""
 
 
-def _named(name: str, value: bytes) -> bytes:
-    return _text(1, name) + _message(2, value)
+def _double(field: int, value: float) -> bytes:
+    return _varint(field << 3 | 1) + struct.pack("<d", value) if value else b""
 
 
 def _any(field: int, value: Any) -> bytes:
-    """`Any`, as YAML text; JSON is YAML."""
     return _message(field, _message(2, orjson.dumps(value) + b"\n"))
 
 
-def _extensions(field: int, holder: Object) -> bytes:
-    found = (
-        _message(field, _text(1, name) + _any(2, value)) for name, value in holder.items() if name.startswith("x-")
-    )
-    return b"".join(found)
+def _anys(field: int, values: Iterable[Any]) -> bytes:
+    return b"".join(_any(field, value) for value in values)
 
 
-def _schema(schema: Object) -> bytes:
-    parts = [
-        _text(1, schema.get("$ref")),
-        _text(2, schema.get("format")),
-        _text(4, schema.get("description")),
-        _any(5, schema["default"]) if "default" in schema else b"",
-        _number(11, schema.get("maxLength")),
-        _number(12, schema.get("minLength")),
-        _text(13, schema.get("pattern")),
-        _number(14, schema.get("maxItems")),
-        _number(15, schema.get("minItems")),
-        _texts(19, schema.get("required")),
-    ]
-    parts += [_any(20, value) for value in schema.get("enum") or ()]
-    more = schema.get("additionalProperties")
-    if isinstance(more, dict):
-        parts.append(_message(21, _message(1, _schema(more))))
-    elif more:
-        parts.append(_message(21, _boolean(2, True)))
-    if isinstance(schema.get("type"), str):
-        parts.append(_message(22, _text(1, schema["type"])))
-    if isinstance(schema.get("items"), dict):
-        parts.append(_message(23, _message(1, _schema(schema["items"]))))
-    parts += [_message(24, _schema(item)) for item in schema.get("allOf") or ()]
-    if schema.get("properties"):
-        inner = b"".join(_message(1, _named(n, _schema(s))) for n, s in schema["properties"].items())
-        parts.append(_message(25, inner))
-    parts.append(_extensions(31, schema))
+def _of(spec: dict[str, tuple[int, Writer]]) -> Writer:
+    """A message of that table."""
+    return lambda field, value: _message(field, _fields(value, spec))
+
+
+def _each(writer: Writer) -> Writer:
+    return lambda field, values: b"".join(writer(field, value) for value in values)
+
+
+def _map(writer: Writer, inner: int = 1) -> Writer:
+    """A message of named values (`additional_properties`), field `inner` of it repeated."""
+
+    def write(field: int, values: Object) -> bytes:
+        named = (_message(inner, _text(1, name) + writer(2, value)) for name, value in values.items())
+        return _message(field, b"".join(named))
+
+    return write
+
+
+def _wrapped(writer: Writer, inner: int = 1) -> Writer:
+    """A value alone in a message of its own."""
+    return lambda field, value: _message(field, writer(inner, value))
+
+
+def _fields(value: Object, spec: dict[str, tuple[int, Writer]]) -> bytes:
+    parts = []
+    for name, item in value.items():
+        known = spec.get(name)
+        if known is not None:
+            parts.append(known[1](known[0], item))
+        elif name.startswith("x-") and "x-" in spec:
+            parts.append(_message(spec["x-"][0], _text(1, name) + _any(2, item)))
     return b"".join(parts)
 
 
-_METHODS = (("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("patch", 8))
+# --- messages
 
 
-def _path(item: Object) -> bytes:
-    parts = [_message(field, _operation(item[method])) for method, field in _METHODS if method in item]
-    parts += [_message(9, _parameter(parameter)) for parameter in item.get("parameters") or ()]
+def _schema(field: int, value: Object) -> bytes:
+    return _message(field, _fields(value, _SCHEMA))
+
+
+def _additional(field: int, value: Any) -> bytes:
+    return _message(field, _schema(1, value) if isinstance(value, dict) else _boolean(2, value))
+
+
+def _type(field: int, value: Any) -> bytes:
+    return _message(field, _texts(1, [value] if isinstance(value, str) else value))
+
+
+def _parameters(field: int, values: Iterable[Object]) -> bytes:
+    """`ParametersItem`s: each of the body, the query or the path."""
+    parts = []
+    for value in values:
+        if value["in"] == "body":
+            parameter = _message(1, _fields(value, _BODY))
+        else:
+            spec, place = (_IN_PATH, 4) if value["in"] == "path" else (_IN_QUERY, 3)
+            parameter = _message(2, _message(place, _fields(value, spec)))
+        parts.append(_message(field, _message(1, parameter)))
     return b"".join(parts)
 
 
-def _operation(operation: Object) -> bytes:
-    responses = b"".join(_message(1, _named(code, _response(r))) for code, r in operation["responses"].items())
-    parts = [
-        _texts(1, operation.get("tags")),
-        _text(5, operation.get("operationId")),
-        _texts(6, operation.get("produces")),
-        _texts(7, operation.get("consumes")),
-        *(_message(8, _parameter(parameter)) for parameter in operation.get("parameters") or ()),
-        _message(9, responses),
-        _texts(10, operation.get("schemes")),
-        _extensions(13, operation),
-    ]
-    return b"".join(parts)
-
-
-def _response(response: Object) -> bytes:
-    schema = response.get("schema")
-    return _message(
-        1, _text(1, response["description"]) + (_message(2, _message(1, _schema(schema))) if schema else b"")
-    )
-
-
-def _parameter(parameter: Object) -> bytes:
-    """A `ParametersItem`: of the body, the query or the path."""
-    if parameter["in"] == "body":
-        body = _text(2, parameter["name"]) + _text(3, "body") + _boolean(4, parameter.get("required"))
-        return _message(1, _message(1, body + _message(5, _schema(parameter["schema"]))))
-    in_path = parameter["in"] == "path"
-    inner = b"".join(
-        (
-            _boolean(1, parameter.get("required")),
-            _text(2, parameter["in"]),
-            _text(3, parameter.get("description")),
-            _text(4, parameter["name"]),
-            _text(5 if in_path else 6, parameter.get("type")),
-        )
-    )
-    return _message(1, _message(2, _message(4 if in_path else 3, inner)))
+_SCHEMA: dict[str, tuple[int, Writer]] = {
+    "$ref": (1, _text), "format": (2, _text), "title": (3, _text), "description": (4, _text), "default": (5, _any),
+    "multipleOf": (6, _double), "maximum": (7, _double), "exclusiveMaximum": (8, _boolean), "minimum": (9, _double),
+    "exclusiveMinimum": (10, _boolean), "maxLength": (11, _integer), "minLength": (12, _integer),
+    "pattern": (13, _text), "maxItems": (14, _integer), "minItems": (15, _integer), "uniqueItems": (16, _boolean),
+    "maxProperties": (17, _integer), "minProperties": (18, _integer), "required": (19, _texts), "enum": (20, _anys),
+    "additionalProperties": (21, _additional), "type": (22, _type), "items": (23, _wrapped(_schema)),
+    "allOf": (24, _each(_schema)), "properties": (25, _map(_schema)), "discriminator": (26, _text),
+    "readOnly": (27, _boolean), "example": (30, _any), "x-": (31, _any),
+}  # fmt: skip
+_SCHEMA["externalDocs"] = (29, _of({"description": (1, _text), "url": (2, _text)}))
+_BODY: dict[str, tuple[int, Writer]] = {
+    "description": (1, _text), "name": (2, _text), "in": (3, _text), "required": (4, _boolean), "schema": (5, _schema),
+}  # fmt: skip
+_IN_QUERY: dict[str, tuple[int, Writer]] = {
+    "required": (1, _boolean), "in": (2, _text), "description": (3, _text), "name": (4, _text), "type": (6, _text),
+    "uniqueItems": (20, _boolean),
+}  # fmt: skip
+_IN_PATH: dict[str, tuple[int, Writer]] = {
+    "required": (1, _boolean), "in": (2, _text), "description": (3, _text), "name": (4, _text), "type": (5, _text),
+    "uniqueItems": (19, _boolean),
+}  # fmt: skip
+_RESPONSE = _wrapped(_of({"description": (1, _text), "schema": (2, _wrapped(_schema))}))
+_OPERATION = _of(
+    {
+        "tags": (1, _texts), "description": (3, _text), "operationId": (5, _text), "produces": (6, _texts),
+        "consumes": (7, _texts), "parameters": (8, _parameters), "responses": (9, _map(_RESPONSE)),
+        "schemes": (10, _texts), "x-": (13, _any),
+    }
+)  # fmt: skip
+_PATH = _of(
+    {
+        "get": (2, _OPERATION), "put": (3, _OPERATION), "post": (4, _OPERATION), "delete": (5, _OPERATION),
+        "options": (6, _OPERATION), "head": (7, _OPERATION), "patch": (8, _OPERATION), "parameters": (9, _parameters),
+    }
+)  # fmt: skip
+_KEY = _of({"type": (1, _text), "name": (2, _text), "in": (3, _text), "description": (4, _text)})
+_DOCUMENT: dict[str, tuple[int, Writer]] = {
+    "swagger": (1, _text),
+    "info": (2, _of({"title": (1, _text), "version": (2, _text)})),
+    "paths": (8, _map(_PATH, 2)),
+    "definitions": (9, _map(_schema)),
+    "security": (12, _each(_map(_wrapped(_texts)))),
+    "securityDefinitions": (13, _map(_wrapped(_KEY, 2))),
+}
