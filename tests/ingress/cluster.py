@@ -13,9 +13,9 @@ from typing import Any
 from peavine.base.lifetimes import Scope, scope
 from peavine.client.informer import Informer
 from peavine.ingress.certificates import ensure_default
-from peavine.ingress.config import Settings
 from peavine.ingress.controller import Controller
 from peavine.ingress.haproxy import HAProxy
+from peavine.ingress.settings import Settings
 
 Object = dict[str, Any]
 

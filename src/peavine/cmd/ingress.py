@@ -81,9 +81,9 @@ async def _run(options: argparse.Namespace) -> None:
     from peavine.ingress.balancers import Balancers
     from peavine.ingress.certificates import ensure_default
     from peavine.ingress.classes import ensure_class
-    from peavine.ingress.config import Settings
     from peavine.ingress.controller import Controller
     from peavine.ingress.haproxy import HAProxy
+    from peavine.ingress.settings import Settings
     from peavine.network.status import StatusServer, host_and_port, metrics, plain
 
     node = options.hostname_override or socket.gethostname().lower()

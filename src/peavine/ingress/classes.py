@@ -8,7 +8,7 @@ from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, Clock
 from peavine.client.rest import Client
 from peavine.client.transport import Unreachable
-from peavine.ingress.model import CONTROLLER, DEFAULT_CLASS_ANNOTATION
+from peavine.ingress.ingresses import CONTROLLER, DEFAULT_CLASS_ANNOTATION
 from peavine.machinery.errors import ApiError
 
 log = logging.getLogger(__name__)

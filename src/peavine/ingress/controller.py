@@ -1,5 +1,5 @@
-"""Ingresses to HAProxy: endpoint changes go in at run time, new certificates too, everything else by a hitless
-reload.
+"""Ingresses and Gateways to HAProxy: endpoint changes go in at run time, new certificates too, everything else by a
+hitless reload.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from peavine.client.informer import InformerFactory
 from peavine.client.transport import Unreachable
 from peavine.ingress import config
 from peavine.ingress.config import Slots
+from peavine.ingress.gateways.source import Gateways
 from peavine.ingress.haproxy import HAProxy, HAProxyError
-from peavine.ingress.model import Key, Problem, Routing, Server, classes_of, compile_routing, is_ours, servers_of
+from peavine.ingress.ingresses import classes_of, is_ours, read_ingresses
+from peavine.ingress.model import NOT_FOUND, Backend, Choice, Key, Problem, Routes, Routing, Server, servers_of
+from peavine.ingress.settings import Settings
 from peavine.machinery.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ Object = dict[str, Any]
 
 # Changes that come together are loaded together: a reload costs a process.
 gather_seconds = 0.05
+conflict_seconds = 0.2
 _SECRET_KEYS = ("tls.crt", "tls.key", "auth")
 
 
@@ -48,9 +52,10 @@ class Controller:
         self,
         informers: InformerFactory,
         haproxy: HAProxy,
-        settings: config.Settings,
+        settings: Settings,
         publish: Sequence[str] = (),
         *,
+        gateway_api: bool = False,
         recorder: EventRecorder | None = None,
         clock: Clock = REAL,
     ) -> None:
@@ -80,9 +85,15 @@ class Controller:
         for informer in (self._ingresses, self._classes, self._services, self._secrets):
             informer.add_handler(self._changed, self._updated, self._changed)
         self._slices.add_handler(self._moved, self._moved_from, self._moved)
-        self._all = (self._ingresses, self._classes, self._services, self._secrets, self._slices)
+        self._all = [self._ingresses, self._classes, self._services, self._secrets, self._slices]
+        self._gateways = Gateways(informers, settings, publish, self._restructure, clock) if gateway_api else None
+        if self._gateways is not None:
+            self._all += self._gateways.all
 
     def _changed(self, _: Object) -> None:
+        self._restructure()
+
+    def _restructure(self) -> None:
         self._structure = True
         self._wake.set()
 
@@ -149,24 +160,27 @@ class Controller:
             ours = [i for i in self._ingresses.list() if is_ours(i, classes, default)]
             services = {_key(s): s for s in self._services.list()}
             secrets = {_key(s): s for s in self._secrets.list()}
-            await self._load(compile_routing(ours, services, secrets))
+            routing = read_ingresses(ours, services, secrets, self._settings)
+            verdict = self._gateways.read(routing, services, secrets) if self._gateways else None
+            await self._load(routing)
             await self._report(ours)
+            if self._gateways and verdict and not await self._gateways.report(verdict, self._routing):
+                # Somebody else wrote first: what that was comes with the next events.
+                await self._clock.sleep(conflict_seconds)
+                self._restructure()
         await self._move(moved)
 
     # structure
     async def _load(self, routing: Routing) -> None:
         old = self._routing
-        same = self._haproxy.running and (
-            (routing.hosts, routing.exact, routing.prefix, routing.backends, routing.sni)
-            == (old.hosts, old.exact, old.prefix, old.backends, old.sni)
-        )
-        if same:
+        if self._haproxy.running and routing.structure() == old.structure():
             await self._renew(routing)
             self._routing = routing
             return
         slots = {
-            name: config.slots_for(self._servers(backend.service, backend.port), self._slots.get(name, ()))
+            name: config.slots_for(self._servers(backend), self._slots.get(name, ()))
             for name, backend in routing.backends.items()
+            if backend.service is not None
         }
         await self._reload(routing, slots)
 
@@ -192,12 +206,13 @@ class Controller:
         candidate.rename(self._haproxy.config)
         await self._haproxy.load()
         self.counts.reloads += 1
-        log.info("loaded %d backends, %d hosts", len(routing.backends), len(routing.hosts))
+        log.info("loaded %d backends, %d frontends", len(routing.backends), len(routing.frontends))
         self._routing = routing
-        self._slots = {name: slots[name] for name in routing.backends}
+        self._slots = {name: slots[name] for name in routing.backends if name in slots}
         self._by_service.clear()
         for name, backend in routing.backends.items():
-            self._by_service[backend.service].append(name)
+            if backend.service is not None:
+                self._by_service[backend.service].append(name)
         for older in self._run_dir.glob("generation-*"):
             if older != folder:
                 shutil.rmtree(older, ignore_errors=True)
@@ -211,11 +226,12 @@ class Controller:
             message = f"HAProxy refuses backend {name}: {complaint.strip()[:300]}"
             log.error("%s", message)
             for key in list(routing.claimed):
-                if key[0] == backend.service[0]:
+                if backend.service is not None and key[0] == backend.service[0]:
                     routing.problems.append(Problem(key, "Refused", message))
-        for table in (routing.exact, routing.prefix):
-            for place in [p for p, name in table.items() if name in names]:
-                del table[place]
+        for face in routing.frontends.values():
+            for routes in (face.routes, face.streams, face.terminated):
+                if routes is not None:
+                    _drop_from(routes, names)
 
     def _write_certificates(self, routing: Routing) -> None:
         folder = self._run_dir / "certs"
@@ -244,8 +260,8 @@ class Controller:
                 log.info("renewed certificate %s", file)
 
     # endpoints
-    def _servers(self, service: Key, port: str) -> tuple[Server, ...]:
-        return servers_of(self._slices.by_index("service", service), port)
+    def _servers(self, backend: Backend) -> tuple[Server, ...]:
+        return servers_of(self._slices.by_index("service", backend.service), backend.port)
 
     async def _move(self, services: set[Key]) -> None:
         commands: list[str] = []
@@ -254,7 +270,7 @@ class Controller:
         for service in services:
             for name in self._by_service.get(service, ()):
                 slots = list(self._slots[name])
-                wanted = self._servers(service, self._routing.backends[name].port)
+                wanted = self._servers(self._routing.backends[name])
                 changes = changes_of(name, slots, wanted)
                 if changes is None:
                     grown = True
@@ -263,8 +279,9 @@ class Controller:
                     after[name] = slots
         if grown:
             slots_now = {
-                name: config.slots_for(self._servers(b.service, b.port), self._slots[name])
+                name: config.slots_for(self._servers(b), self._slots[name])
                 for name, b in self._routing.backends.items()
+                if b.service is not None
             }
             await self._reload(self._routing, slots_now)
             return
@@ -300,6 +317,17 @@ class Controller:
                     await resource.patch(key[1], body, key[0], subresource="status")
                 except (ApiError, Unreachable) as error:
                     log.warning("status of ingress %s/%s: %s", *key, error)
+
+
+def _drop_from(routes: Routes, names: set[str]) -> None:
+    if routes.fallback in names:
+        routes.fallback = NOT_FOUND
+    for table in (routes.exact, routes.prefix):
+        for place in [p for p, name in table.items() if name in names]:
+            del table[place]
+    for group, choices in routes.groups.items():
+        left = [Choice(c.conditions, tuple(b for b in c.backends if b[0] not in names)) for c in choices]
+        routes.groups[group] = tuple(c for c in left if c.backends)
 
 
 def changes_of(backend: str, slots: list[Server | None], wanted: Sequence[Server]) -> list[str] | None:
