@@ -29,6 +29,7 @@ from peavine.cmd.pki import (
 from peavine.machinery.errors import ApiError
 from peavine.machinery.x509 import Certificate, MalformedCertificate, read_pem
 
+KUBELET_SERVING = "kubelet-server-current"  # of a joined node: its kubelet renews it itself
 _AUTHORITIES = ("ca", "front-proxy-ca")
 _USAGES = {"1.3.6.1.5.5.7.3.2": CLIENT, "1.3.6.1.5.5.7.3.1": SERVER}
 
@@ -96,6 +97,9 @@ def certificates(pki: Pki) -> Iterator[Found]:
         inside = read_kubeconfig_certificate(path)
         if inside is not None:
             yield Found(path.name, inside, "ca", path)
+    serving = pki.data_dir / "kubelet" / "pki" / f"{KUBELET_SERVING}.pem"
+    if serving.exists():
+        yield Found(KUBELET_SERVING, read_pem(serving.read_bytes()), "ca", serving)
 
 
 def table(pki: Pki, clock: Clock = REAL) -> list[str]:

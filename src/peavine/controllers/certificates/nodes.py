@@ -9,13 +9,18 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from peavine.api.certificates.signing import automatic_component_approval, serving_names_are_the_nodes, serving_node
+from peavine.api.certificates.signing import (
+    NODE_PREFIX,
+    automatic_component_approval,
+    serving_names_are_the_nodes,
+    serving_node,
+)
 from peavine.controllers.certificates import conditions
 from peavine.controllers.certificates.approving import CSRApprovingController
 from peavine.controllers.controller import Context, Key, Object
 
-# A node may still be about to say which addresses it has.
-AGAIN_SECONDS = 5.0
+# Whose address was another's may have it to itself by then.
+AGAIN_SECONDS = 60.0
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -25,7 +30,7 @@ class NodeCertificateApprover(CSRApprovingController):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.nodes = self.read("v1", "nodes")
+        self.nodes = self.watch("v1", "nodes", keys=self._waiting)
         self.slices = self.read("discovery.k8s.io/v1", "endpointslices", namespace="default")
         ranges = str(context.options.get("service_cluster_ip_range") or "")
         self.services = [ipaddress.ip_network(part) for part in ranges.split(",") if part]
@@ -47,6 +52,12 @@ class NodeCertificateApprover(CSRApprovingController):
             return AGAIN_SECONDS
         await self._approve(request, "Auto approving kubelet serving certificate: the names are the node's own.")
         return None
+
+    def _waiting(self, node: Object) -> list[Key]:
+        """The undecided requests of a node: it may have said only now which addresses it has."""
+        user = NODE_PREFIX + node["metadata"]["name"]
+        waiting = (r for r in self.requests.list() if r["spec"].get("username") == user and not conditions(r))
+        return [("", request["metadata"]["name"]) for request in waiting]
 
     def _taken(self, node: str) -> set[str]:
         """Names and addresses that are somebody else's, or may become a Service's."""
