@@ -57,6 +57,11 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: open {error.filename}: {(error.strerror or '').lower()}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -1,4 +1,4 @@
-"""Inspect authorization: can-i, whoami."""
+"""Inspect authorization: can-i, reconcile, whoami."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from peavine.cli.failures import CliError
-from peavine.cli.flags import ALL_NAMESPACES, OUTPUT, Parsed, boolean, string
+from peavine.cli.flags import ALL_NAMESPACES, PRINTING, Parsed, boolean, string
 from peavine.cli.output.tables import TableWriter
 from peavine.cli.session import Session
 
@@ -18,6 +18,10 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
     if at is None:
         print(__doc__)
         return None
+    if rest[at] == "reconcile":
+        from peavine.cli.commands import auth_reconcile
+
+        return auth_reconcile, "reconcile", rest[:at] + rest[at + 1 :]
     if rest[at] not in _COMMANDS:
         raise CliError(f"unknown command \"{rest[at]}\"\nSee 'kubectl auth -h' for help and examples")
     run, flags, doc = _COMMANDS[rest[at]]
@@ -133,7 +137,7 @@ _COMMANDS: dict[str, Any] = {
     ),
     "whoami": (
         _whoami,
-        (OUTPUT, boolean("show-managed-fields", help=""), string("template", help="")),
+        PRINTING,
         "Experimental: Check self subject attributes.",
     ),
 }

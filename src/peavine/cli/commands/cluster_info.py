@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
+from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
 from peavine.cli.session import Session
 
 FLAGS = ()
+
+
+def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]]:
+    from peavine.cli.commands import cluster_dump
+
+    if rest and rest[0] == "dump":
+        return cluster_dump, "dump", rest[1:]
+    if rest and not rest[0].startswith("-"):
+        raise CliError(f"unknown command \"{rest[0]}\"\nSee 'kubectl cluster-info -h' for help and examples")
+    return sys.modules[__name__], "", rest
 
 
 async def run(session: Session, flags: Parsed) -> int:

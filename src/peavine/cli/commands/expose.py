@@ -6,21 +6,25 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.cli.changes import Changes
+from peavine.cli.commands.run import overridden
 from peavine.cli.commands.set import pod_spec
 from peavine.cli.failures import CliError
-from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, SELECTOR, Parsed, boolean, string
+from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, Parsed, boolean, string
 from peavine.cli.resources import Target, targets
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
 
 FLAGS = (
-    *PRINTING, *FILES, SELECTOR, DRY_RUN, FIELD_MANAGER,
+    *PRINTING, *FILES, DRY_RUN, FIELD_MANAGER,
+    string("selector", help="A label selector to use for this service. Only equality-based ones are supported."),
+    string("overrides", help="An inline JSON override for the generated object."),
+    string("override-type", default="merge", help="The method used to override the generated object: json, merge, or strategic."),
     string("port", help="The port that the service should serve on."),
     string("target-port", help="Name or number for the port on the container that the service should direct traffic to."),
     string("protocol", help="The network protocol for the service to be created."),
     string("name", help="The name for the newly created object."),
     string("type", help="Type for this service: ClusterIP, NodePort, LoadBalancer, or ExternalName."),
-    string("labels", help="Labels to apply to the service created by this call."),
+    string("labels", "l", help="Labels to apply to the service created by this call."),
     string("cluster-ip", help="ClusterIP to be assigned to the service."),
     string("external-ip", help="Additional external IP address to accept for the service."),
     string("load-balancer-ip", help="IP to assign to the LoadBalancer."),
@@ -37,6 +41,8 @@ async def run(session: Session, flags: Parsed) -> int:
     chosen, flags.values["selector"] = flags["selector"], ""
     async for target in targets(session, flags, command="expose"):
         obj = _service(target, flags, chosen)
+        if flags["overrides"]:
+            obj = overridden(obj, flags)
         made = Target(service, target.namespace, obj["metadata"]["name"], obj)
         if session.flags.get("namespace"):
             obj["metadata"]["namespace"] = target.namespace

@@ -27,10 +27,14 @@ def find(rest: list[str]) -> tuple[ModuleType, str, list[str]]:
     at = next(i for i, word in enumerate(rest) if not word.startswith("-"))
     name = _ALIASES.get(rest[at], rest[at])
     rest = rest[:at] + rest[at + 1 :]
+    if name == "token":
+        from peavine.cli.commands import create_token
+
+        return create_token, name, rest
     if name in ("secret", "service"):
         at = next((i for i, word in enumerate(rest) if not word.startswith("-")), -1)
         if at < 0:
-            raise CliError(f"must specify the type of {name}: see kubectl create {name} --help")
+            raise CliError(_types_of(name), bare=True)
         name = f"{name} {rest[at]}"
         rest = rest[:at] + rest[at + 1 :]
     if name not in _GENERATORS:
@@ -43,15 +47,28 @@ def find(rest: list[str]) -> tuple[ModuleType, str, list[str]]:
     return cast(ModuleType, SimpleNamespace(FLAGS=(*_SHARED, *flags), run=run, __doc__=doc)), name, rest
 
 
+def _types_of(name: str) -> str:
+    words = {full: entry[2] for full, entry in _GENERATORS.items() if full.startswith(f"{name} ")}
+    listed = "".join(f"  {full.split()[1]:18}{words[full].rstrip('.')}\n" for full in sorted(words))
+    return f"Create a {name} of one of these types.\n\nAvailable Commands:\n{listed}\nUsage:\n  kubectl create {name} TYPE NAME [options]\n"
+
+
 async def _create(session: Session, flags: Parsed, name: str, maker: Maker) -> int:
     arguments = flags.arguments
     if name == "deployment" and "image" not in flags.given:
         raise CliError('required flag(s) "image" not set')
-    if not arguments or (len(arguments) > 1 and name not in ("configmap",)):
+    if len(arguments) != 1:
         raise CliError(
             f"exactly one NAME is required, got {len(arguments)}\nSee 'kubectl create {name} -h' for help and examples"
         )
-    obj = maker(flags, arguments[0], flags.after_dashes or [])
+    if name in ("role", "clusterrole"):
+        flags.values["resource"] = tuple([await _resource(session, text) for text in flags["resource"]])
+    if flags.get("from") and name == "job":
+        obj = await _job_from(session, flags, arguments[0])
+    else:
+        obj = maker(flags, arguments[0], flags.after_dashes or [])
+    if flags.get("append-hash"):
+        obj["metadata"]["name"] += f"-{_content_hash(obj)}"
     changes = Changes(session, flags, "kubectl-create")
     changes.typed = True
     mapping = await session.mapping_of(obj["apiVersion"], obj["kind"])
@@ -61,7 +78,7 @@ async def _create(session: Session, flags: Parsed, name: str, maker: Maker) -> i
     if namespace and (changes.dry_run != "client" or session.flags.get("namespace")):
         obj["metadata"]["namespace"] = namespace
     try:
-        await create(changes, flags, Target(mapping, namespace, arguments[0], obj))
+        await create(changes, flags, Target(mapping, namespace, obj["metadata"]["name"], obj))
     except ApiError as error:
         raise CliError(f"failed to create {obj['kind'].lower()}: {error.message}") from None
     return changes.code
@@ -106,11 +123,12 @@ def _sources(flags: Parsed) -> dict[str, bytes]:
     return data
 
 
+_APPEND_HASH = boolean("append-hash", help="Append a hash of the object to its name.")
 _DATA_FLAGS = (
     Flag("from-file", "", "strings", (), "Key file can be specified using its file path."),
     array("from-literal", help="Specify a key and literal value (i.e. mykey=somevalue)"),
     strings("from-env-file", help="Specify the path to a file to read lines of key=val pairs."),
-    boolean("append-hash", help="Append a hash of the object to its name."),
+    _APPEND_HASH,
 )
 
 
@@ -144,10 +162,17 @@ def _secret(flags: Parsed, name: str, command: list[str]) -> Object:
     return obj
 
 
+def _pem(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CliError(f"Cannot read file {path}, open {path}: {(error.strerror or '').lower()}") from None
+
+
 def _secret_tls(flags: Parsed, name: str, command: list[str]) -> Object:
     if not flags["key"] or not flags["cert"]:
         raise CliError("key and cert must be specified")
-    data = {"tls.crt": Path(flags["cert"]).read_bytes(), "tls.key": Path(flags["key"]).read_bytes()}
+    data = {"tls.crt": _pem(flags["cert"]), "tls.key": _pem(flags["key"])}
     return _object("v1", "Secret", name, data=_encoded(data), type="kubernetes.io/tls")
 
 
@@ -220,6 +245,56 @@ def _job(flags: Parsed, name: str, command: list[str]) -> Object:
     return _object("batch/v1", "Job", name, spec=_job_spec(flags, name, command), status={})
 
 
+async def _resource(session: Session, text: str) -> str:
+    """`deploy` as `deployments.apps`, with the subresource that it was given with."""
+    resource, slash, sub = text.partition("/")
+    if resource == "*":
+        return text
+    try:
+        mapping = await session.mapping(resource)
+    except CliError:
+        named = resource.partition(".")[0]
+        raise CliError(f'the server doesn\'t have a resource type "{named}"', bare=True) from None
+    return mapping.gvr.group_resource + slash + sub
+
+
+async def _job_from(session: Session, flags: Parsed, name: str) -> Object:
+    """A Job as its CronJob would start it, now."""
+    from peavine.cli.resources import queries
+
+    (query,) = await queries(session, [flags["from"]])
+    source = await session.get(query.mapping.gvr.path(session.namespace, query.names[0]))
+    if query.mapping.kind != "CronJob":
+        group, version = query.mapping.group, query.mapping.version
+        raise CliError(
+            f"unknown object type *{version}.{query.mapping.kind}"
+            if group or version
+            else "from must be an existing cronjob"
+        )
+    if flags["image"] or flags.after_dashes:
+        raise CliError("cannot specify --from with --image or a command")
+    template = source["spec"]["jobTemplate"]
+    meta = template.get("metadata") or {}
+    owner = {
+        "apiVersion": "batch/v1",
+        "controller": True,
+        "kind": "CronJob",
+        "name": source["metadata"]["name"],
+        "uid": source["metadata"]["uid"],
+    }
+    annotations = {**(meta.get("annotations") or {}), "cronjob.kubernetes.io/instantiate": "manual"}
+    metadata: Object = {"annotations": annotations, "name": name, "ownerReferences": [owner]}
+    if meta.get("labels"):
+        metadata["labels"] = meta["labels"]
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"], "status": {}}
+
+
+def _content_hash(obj: Object) -> str:
+    from peavine.cli.kustomize.generators import name_hash
+
+    return name_hash(obj, obj["metadata"]["name"])
+
+
 def _cron_job(flags: Parsed, name: str, command: list[str]) -> Object:
     for needed in ("image", "schedule"):
         if not flags[needed]:
@@ -280,10 +355,10 @@ def _rules(flags: Parsed) -> list[Object]:
         raise CliError("at least one resource must be specified")
     groups: dict[str, list[str]] = {}
     for resource in flags["resource"]:
-        name, _, group = resource.partition(".")
-        name, slash, sub = name.partition("/")
-        groups.setdefault(group.partition("/")[0], []).append(name + slash + sub)
-    for group, names in groups.items():
+        full, slash, sub = resource.partition("/")
+        name, _, group = full.partition(".")
+        groups.setdefault(group, []).append(name + slash + sub)
+    for group, names in sorted(groups.items()):
         rule: Object = {"apiGroups": [group], "resources": names, "verbs": verbs}
         if flags["resource-name"]:
             rule["resourceNames"] = list(flags["resource-name"])
@@ -301,6 +376,12 @@ def _role(flags: Parsed, name: str, command: list[str]) -> Object:
 
 
 def _cluster_role(flags: Parsed, name: str, command: list[str]) -> Object:
+    if flags["aggregation-rule"]:
+        if flags["verb"] or flags["resource"] or flags["non-resource-url"]:
+            raise CliError("aggregation rule must be specified without nonResourceURLs, resources or verbs")
+        labels = dict(pair.split("=", 1) for pair in flags["aggregation-rule"])
+        rule = {"clusterRoleSelectors": [{"matchLabels": labels}]}
+        return _object(_RBAC, "ClusterRole", name, aggregationRule=rule, rules=None)
     return _object(_RBAC, "ClusterRole", name, rules=_rules(flags))
 
 
@@ -308,7 +389,7 @@ def _binding(kind: str) -> Maker:
     def make(flags: Parsed, name: str, command: list[str]) -> Object:
         role_kind = "ClusterRole" if flags["clusterrole"] else "Role"
         role = flags["clusterrole"] or flags.get("role")
-        if not role:
+        if not role or (flags["clusterrole"] and flags.get("role")):
             raise CliError("exactly one of clusterrole or role must be specified")
         subjects: list[Object] = []
         for subject_kind, names in (("User", flags["user"]), ("Group", flags["group"])):
@@ -344,6 +425,8 @@ def _pdb(flags: Parsed, name: str, command: list[str]) -> Object:
     def number(text: str) -> int | str:
         return int(text) if text.isdigit() else text
 
+    if not flags["selector"]:
+        raise CliError("a selector must be specified")
     labels = dict(part.split("=", 1) for part in flags["selector"].split(",") if part)
     spec: Object = {"selector": {"matchLabels": labels}}
     if flags["min-available"]:
@@ -357,6 +440,11 @@ def _pdb(flags: Parsed, name: str, command: list[str]) -> Object:
 
 
 def _ingress(flags: Parsed, name: str, command: list[str]) -> Object:
+    if not flags["rule"] and not flags["default-backend"]:
+        raise CliError(
+            "not enough information provided: every ingress has to either specify a default-backend (which catches all "
+            "traffic) or a list of rules (which catch specific paths)"
+        )
     rules: dict[str, list[Object]] = {}
     tls: list[Object] = []
     for text in flags["rule"]:
@@ -368,7 +456,7 @@ def _ingress(flags: Parsed, name: str, command: list[str]) -> Object:
         port_ref = {"number": int(port)} if port.isdigit() else {"name": port}
         backend = {"service": {"name": service, "port": port_ref}}
         rules.setdefault(host, []).append({"backend": backend, "path": path.rstrip("*") or "/", "pathType": kind})
-        if ",tls" in text:
+        if ",tls" in text and {"hosts": [host], "secretName": secret} not in tls:
             tls.append({"hosts": [host], **({"secretName": secret} if secret else {})})
     spec: Object = {
         "rules": [({"host": host} if host else {}) | {"http": {"paths": paths}} for host, paths in rules.items()]
@@ -380,11 +468,10 @@ def _ingress(flags: Parsed, name: str, command: list[str]) -> Object:
         spec["defaultBackend"] = {"service": {"name": service, "port": {"number": int(port)}}}
     if tls:
         spec["tls"] = tls
-    return _object("networking.k8s.io/v1", "Ingress", name, spec=spec, status={"loadBalancer": {}})
-
-
-def _token(flags: Parsed, name: str, command: list[str]) -> Object:
-    raise CliError("create token is not built in yet")
+    obj = _object("networking.k8s.io/v1", "Ingress", name, spec=spec, status={"loadBalancer": {}})
+    if flags["annotation"]:
+        obj["metadata"]["annotations"] = dict(pair.split("=", 1) for pair in flags["annotation"])
+    return obj
 
 
 _TCP = strings("tcp", help="Port pairs can be specified as '<port>:<targetPort>'.")
@@ -403,7 +490,7 @@ _IMAGE = string("image", help="Image name to run.")
 _GENERATORS: dict[str, tuple[Maker, tuple[Flag, ...], str]] = {
     "configmap": (_config_map, _DATA_FLAGS, "Create a config map from a local file, directory or literal value."),
     "secret generic": (_secret, (*_DATA_FLAGS, string("type", help="The type of secret to create")), "Create a secret."),
-    "secret tls": (_secret_tls, (string("cert", help="Path to PEM encoded public key certificate."), string("key", help="Path to private key.")), "Create a TLS secret."),
+    "secret tls": (_secret_tls, (string("cert", help="Path to PEM encoded public key certificate."), string("key", help="Path to private key."), _APPEND_HASH), "Create a TLS secret."),
     "secret docker-registry": (_secret_registry, (
         *_DATA_FLAGS, string("docker-username", help="Username"), string("docker-password", help="Password"),
         string("docker-email", help="Email"), string("docker-server", default="https://index.docker.io/v1/", help="Server"),
@@ -418,13 +505,13 @@ _GENERATORS: dict[str, tuple[Maker, tuple[Flag, ...], str]] = {
     "service loadbalancer": (_service("LoadBalancer"), (_TCP,), "Create a LoadBalancer service."),
     "service externalname": (_service("ExternalName"), (_TCP, string("external-name", help="External name of service")), "Create an ExternalName service."),
     "role": (_role, _ROLE_FLAGS, "Create a role with single rule."),
-    "clusterrole": (_cluster_role, (*_ROLE_FLAGS, strings("non-resource-url", help="A partial url that user should have access to.")), "Create a cluster role."),
+    "clusterrole": (_cluster_role, (*_ROLE_FLAGS, strings("aggregation-rule", help="An aggregation label selector for combining ClusterRoles."), strings("non-resource-url", help="A partial url that user should have access to.")), "Create a cluster role."),
     "rolebinding": (_binding("RoleBinding"), (*_BINDING_FLAGS, string("role", help="Role this binding should reference")), "Create a role binding."),
     "clusterrolebinding": (_binding("ClusterRoleBinding"), _BINDING_FLAGS, "Create a cluster role binding."),
     "quota": (_quota, (string("hard", help="A comma-delimited set of resource=quantity pairs."), string("scopes", help="A comma-delimited set of quota scopes.")), "Create a quota."),
     "priorityclass": (_priority_class, (integer("value", help="The value of this priority class."), string("description", help="Description"), boolean("global-default", help="Whether it is the default."), string("preemption-policy", default="PreemptLowerPriority", help="The policy.")), "Create a priority class."),
     "poddisruptionbudget": (_pdb, (string("selector", help="A label selector."), string("min-available", help="Minimum."), string("max-unavailable", help="Maximum.")), "Create a pod disruption budget."),
-    "ingress": (_ingress, (array("rule", help="Rule in format host/path=service:port[,tls=secretname]."), string("class", help="Ingress Class"), string("default-backend", help="Default service.")), "Create an ingress."),
+    "ingress": (_ingress, (array("rule", help="Rule in format host/path=service:port[,tls=secretname]."), string("class", help="Ingress Class"), array("annotation", help="Annotation to insert in the ingress object, in the format annotation=value"), string("default-backend", help="Default service.")), "Create an ingress."),
 }  # fmt: skip
 _ALIASES = {
     "cm": "configmap", "deploy": "deployment", "cj": "cronjob", "ns": "namespace", "sa": "serviceaccount", "svc": "service",

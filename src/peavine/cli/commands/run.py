@@ -7,7 +7,19 @@ from typing import Any
 
 from peavine.cli.changes import Changes
 from peavine.cli.failures import CliError
-from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, PRINTING, Parsed, array, boolean, duration, string
+from peavine.cli.flags import (
+    DRY_RUN,
+    FIELD_MANAGER,
+    FILES,
+    PRINTING,
+    Flag,
+    Parsed,
+    array,
+    boolean,
+    duration,
+    integer,
+    string,
+)
 from peavine.cli.resources import Target
 from peavine.cli.session import Session
 
@@ -20,6 +32,14 @@ FLAGS = (
     string("labels", "l", help="Comma separated labels to apply to the pod."),
     string("restart", default="Always", help="The restart policy for this Pod."),
     string("overrides", help="An inline JSON override for the generated object."),
+    string("override-type", default="merge", help="The method used to override the generated object: json, merge, or strategic."),
+    boolean("leave-stdin-open", help="If set with stdin, stdin is left open after the first attach completes."),
+    *FILES,
+    Flag("cascade", "", "string", "background", 'Must be "background", "orphan", or "foreground".', "background"),
+    boolean("force", help="With --rm: immediately remove the pod."),
+    integer("grace-period", default=-1, help="With --rm: seconds given to the pod to terminate gracefully."),
+    duration("timeout", help="With --rm: the length of time to wait before giving up on the delete."),
+    boolean("wait", help="With --rm: wait for the pod to be gone before returning."),
     string("image-pull-policy", help="The image pull policy for the container."),
     array("annotations", help="Annotations to apply to the pod."),
     boolean("command", help="If true and extra arguments are present, use them as the 'command' field in the container."),
@@ -36,10 +56,12 @@ FLAGS = (
 
 
 async def run(session: Session, flags: Parsed) -> int:
-    if not flags.arguments:
-        raise CliError("NAME is required for run\nSee 'kubectl run -h' for help and examples")
     if not flags["image"]:
         raise CliError('required flag(s) "image" not set')
+    if not flags.arguments:
+        raise CliError("NAME is required for run\nSee 'kubectl run -h' for help and examples")
+    if flags["restart"] not in ("Always", "OnFailure", "Never"):
+        raise CliError(f"invalid restart policy: {flags['restart']}\nSee 'kubectl run -h' for help and examples")
     name, words = flags.arguments[0], flags.arguments[1:] + (flags.after_dashes or [])
     if flags["rm"] and not (flags["attach"] or flags["stdin"]):
         raise CliError("--rm should only be used for attached containers")
@@ -72,7 +94,9 @@ def _pod(name: str, words: list[str], flags: Parsed) -> dict[str, Any]:
     if flags["privileged"]:
         container["securityContext"] = {"privileged": True}
     if flags["stdin"]:
-        container.update(stdin=True, stdinOnce=True)
+        container["stdin"] = True
+        if not flags["leave-stdin-open"]:
+            container["stdinOnce"] = True
     if flags["tty"]:
         container["tty"] = True
     labels = dict(pair.split("=", 1) for pair in flags["labels"].split(",")) if flags["labels"] else {"run": name}
@@ -81,13 +105,39 @@ def _pod(name: str, words: list[str], flags: Parsed) -> dict[str, Any]:
         metadata["annotations"] = dict(pair.split("=", 1) for pair in flags["annotations"])
     spec = {"containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": flags["restart"]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {}}
-    if flags["overrides"]:
-        import orjson
+    return overridden(pod, flags) if flags["overrides"] else pod
 
-        from peavine.machinery.patches.merge import apply_merge_patch
 
-        pod = apply_merge_patch(pod, orjson.loads(flags["overrides"]))
-    return pod
+def overridden(obj: dict[str, Any], flags: Parsed) -> dict[str, Any]:
+    """An object that a command made, after `--overrides` of `--override-type`."""
+    import orjson
+
+    from peavine.machinery.errors import ApiError
+
+    kind = flags["override-type"]
+    try:
+        patch = orjson.loads(flags["overrides"])
+    except ValueError as error:
+        raise CliError(f"invalid --overrides: {error}") from None
+    try:
+        if kind == "json":
+            from peavine.machinery.patches.json import apply_json_patch
+
+            return apply_json_patch(obj, patch)
+        if kind == "merge":
+            from peavine.machinery.patches.merge import apply_merge_patch
+
+            return apply_merge_patch(obj, patch)
+        if kind == "strategic":
+            from peavine.machinery.names import GVK, split_group_version
+            from peavine.machinery.patches.strategic import apply_strategic_patch
+            from peavine.machinery.schema import Schema
+
+            gvk = GVK(*split_group_version(obj["apiVersion"]), obj["kind"])
+            return apply_strategic_patch(obj, patch, Schema.load().for_kind(gvk))
+    except ApiError as error:
+        raise CliError(error.message) from None
+    raise CliError(f"invalid override type: {kind}")
 
 
 async def _expose(session: Session, changes: Changes, flags: Parsed, name: str) -> None:

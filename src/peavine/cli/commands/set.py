@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Set specific features on objects: image, env, resources, serviceaccount, selector."""
+"""Set specific features on objects: image, env, resources, serviceaccount, selector, subject."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from peavine.cli.changes import Changes
 from peavine.cli.failures import CliError
-from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, SELECTOR, Parsed, array, boolean, string
+from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, SELECTOR, Parsed, boolean, string
 from peavine.cli.resources import Target, targets
 from peavine.cli.session import Session
 from peavine.cli.threeway import three_way
@@ -18,7 +18,7 @@ from peavine.machinery.errors import ApiError
 
 Object = dict[str, Any]
 Change = Callable[[Object, Parsed, list[str]], None]
-_SHARED = (
+SHARED = (
     *PRINTING, *FILES, SELECTOR, DRY_RUN, FIELD_MANAGER,
     boolean("all", help="Select all resources, in the namespace of the specified resource types"),
     boolean("local", help="If true, set will NOT contact api-server but run locally."),
@@ -32,14 +32,18 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
         print(__doc__)
         return None
     name = {"sa": "serviceaccount"}.get(rest[at], rest[at])
-    if name not in _COMMANDS:
+    if name not in ("env", "subject", *_COMMANDS):
         raise CliError(f"unknown command \"{rest[at]}\"\nSee 'kubectl set -h' for help and examples")
+    if name in ("subject", "env"):
+        from peavine.cli.commands import set_env, set_subject
+
+        return set_env if name == "env" else set_subject, name, rest[:at] + rest[at + 1 :]
     change, done, flags, doc = _COMMANDS[name]
 
     async def run(session: Session, parsed: Parsed) -> int:
         return await _run(session, parsed, name, change, done)
 
-    module = cast(ModuleType, SimpleNamespace(FLAGS=(*_SHARED, *flags), run=run, __doc__=doc))
+    module = cast(ModuleType, SimpleNamespace(FLAGS=(*SHARED, *flags), run=run, __doc__=doc))
     return module, name, rest[:at] + rest[at + 1 :]
 
 
@@ -54,30 +58,34 @@ async def _run(session: Session, flags: Parsed, name: str, change: Change, done:
     async for target in targets(session, flags, command=f"set {name}"):
         before = target.object or {}
         after = copy.deepcopy(before)
-        if name == "env" and flags["list"]:
-            _list_env(session, target, after)
-            continue
         if name == "selector":
             pairs = settings[0].split(",")
             after.setdefault("spec", {})["selector"] = dict(part.split("=", 1) for part in pairs)
+            if flags["resource-version"]:
+                after["metadata"]["resourceVersion"] = flags["resource-version"]
         else:
             change(pod_spec(after), flags, settings)
         if after == before:
             if name != "image":
                 changes.report(target, done)
             continue
-        try:
-            from peavine.cli.commands.apply import _patch_type
+        await send_changed(changes, flags, target, after, done)
+    return changes.code
 
+
+async def send_changed(changes: Changes, flags: Parsed, target: Target, after: Object, done: str) -> None:
+    """Patch a live object to what it should be, and say so; failures are told and the command goes on."""
+    from peavine.cli.commands.apply import _patch_type
+
+    before, answer = target.object or {}, after
+    try:
+        if after != before and changes.dry_run != "client" and not flags["local"]:
             type = _patch_type(target)
             patch = three_way(before, after, before, type)
-            answer = after
-            if changes.dry_run != "client" and not flags["local"]:
-                answer = await changes.patch(target, patch, "strategic" if type else "merge")
-            changes.report(target, done, answer)
-        except ApiError as error:
-            changes.fail(error)
-    return changes.code
+            answer = await changes.patch(target, patch, "strategic" if type else "merge")
+        changes.report(target, done, answer)
+    except ApiError as error:
+        changes.fail(error)
 
 
 def pod_spec(obj: Object) -> Object:
@@ -92,7 +100,7 @@ def pod_spec(obj: Object) -> Object:
     return spec["template"]["spec"]
 
 
-def _containers(spec: Object, chosen: str = "*") -> list[Object]:
+def containers_of(spec: Object, chosen: str = "*") -> list[Object]:
     import fnmatch
 
     found = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
@@ -104,52 +112,17 @@ def _image(spec: Object, flags: Parsed, settings: list[str]) -> None:
         raise CliError("at least one image update is required")
     for setting in settings:
         name, _, image = setting.partition("=")
-        found = _containers(spec, name)
+        found = containers_of(spec, name)
         if not found:
             raise CliError(f'unable to find container named "{name}"')
         for container in found:
             container["image"] = image
 
 
-def _env(spec: Object, flags: Parsed, settings: list[str]) -> None:
-    found = _containers(spec, flags["containers"])
-    for container in found:
-        env = {entry["name"]: entry for entry in container.get("env") or ()}
-        for setting in [*settings, *flags["env"]]:
-            name, equals, value = setting.partition("=")
-            if equals:
-                env[name] = {"name": name, "value": value}
-            else:
-                env.pop(setting.removesuffix("-"), None)
-        container["env"] = list(env.values())
-        if not container["env"]:
-            del container["env"]
-
-
-def _list_env(session: Session, target: Target, obj: Object) -> None:
-    for container in _containers(pod_spec(obj)):
-        session.print(f"# {target.mapping.kind} {target.name}, container {container['name']}")
-        for entry in container.get("env") or ():
-            source = entry.get("valueFrom")
-            if not source:
-                session.print(f"{entry['name']}={entry.get('value', '')}")
-            elif "fieldRef" in source:
-                session.print(f"# {entry['name']} from field path {source['fieldRef']['fieldPath']}")
-            elif "resourceFieldRef" in source:
-                session.print(f"# {entry['name']} from resource field {source['resourceFieldRef']['resource']}")
-            else:
-                kind, ref = (
-                    ("secret", source.get("secretKeyRef"))
-                    if "secretKeyRef" in source
-                    else ("configmap", source.get("configMapKeyRef"))
-                )
-                session.print(f"# {entry['name']} from {kind} {(ref or {}).get('name')}, key {(ref or {}).get('key')}")
-
-
 def _resources(spec: Object, flags: Parsed, settings: list[str]) -> None:
     if not flags["limits"] and not flags["requests"]:
         raise CliError("you must specify an update to requests or limits (in the form of --requests/--limits)")
-    for container in _containers(spec, flags["containers"]):
+    for container in containers_of(spec, flags["containers"]):
         resources = container.setdefault("resources", {})
         for part in ("limits", "requests"):
             for setting in filter(None, flags[part].split(",")):
@@ -165,8 +138,7 @@ def _service_account(spec: Object, flags: Parsed, settings: list[str]) -> None:
 _CONTAINERS = string("containers", "c", "*", "The names of containers in the selected pod templates to change.")
 _COMMANDS: dict[str, Any] = {
     "image": (_image, "image updated", (), "Update the image of a pod template."),
-    "env": (_env, "env updated", (_CONTAINERS, array("env", "e", "Specify a key-value pair for an environment variable."), boolean("list", help="If true, display the environment.")), "Update environment variables on a pod template."),
     "resources": (_resources, "resource requirements updated", (_CONTAINERS, string("limits", help="The resource requirement limits."), string("requests", help="The resource requirement requests.")), "Update resource requests/limits on objects with pod templates."),
     "serviceaccount": (_service_account, "serviceaccount updated", (), "Update the service account of a resource."),
-    "selector": (_service_account, "selector updated", (), "Set the selector on a resource."),
+    "selector": (_service_account, "selector updated", (string("resource-version", help="If non-empty, the change only succeeds if this is the current resource-version."),), "Set the selector on a resource."),
 }  # fmt: skip

@@ -100,9 +100,9 @@ def _env_file(text: str, path: str) -> list[tuple[str, bytes]]:
     return found
 
 
-def name_hash(obj: Object) -> str:
-    """Ten characters that change with the content, and with nothing else."""
-    kind, name = obj.get("kind", ""), ""
+def name_hash(obj: Object, name: str = "") -> str:
+    """Ten characters that change with the content; `create --append-hash` counts the name too."""
+    kind = obj.get("kind", "")
     if kind == "ConfigMap":
         content: Object = {"kind": kind, "name": name, "data": obj.get("data") or ""}
         if obj.get("binaryData"):
