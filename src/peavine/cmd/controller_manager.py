@@ -50,6 +50,16 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument("--metrics-tls-private-key-file", default="", help="its key (PEM)")
     options.add_argument("--requestheader-client-ca-file", default="", help="CA of the front proxy, who alone may ask")
     options.add_argument("--node-monitor-grace-period", type=float, default=50.0, help="seconds")
+    options.add_argument("--node-startup-grace-period", type=float, default=60.0, help="seconds")
+    options.add_argument("--node-monitor-period", type=float, default=5.0, help="seconds between looks at nodes")
+    options.add_argument("--node-eviction-rate", type=float, default=0.1, help="nodes a second driven empty in a zone")
+    options.add_argument(
+        "--secondary-node-eviction-rate", type=float, default=0.01, help="the same where many nodes of a zone fail"
+    )
+    options.add_argument("--unhealthy-zone-threshold", type=float, default=0.55, help="share of nodes that is many")
+    options.add_argument(
+        "--large-cluster-size-threshold", type=int, default=50, help="zones up to this size are then not evicted at all"
+    )
     options.add_argument("--terminated-pod-gc-threshold", type=int, default=12500, help="terminated pods kept")
     return options
 
@@ -89,7 +99,7 @@ async def run_controllers(
         clients: dict[str, Client] = {}
         if own_accounts:
             context, waiting = anonymous_context(client), []
-            for account in dict.fromkeys(c.account for c in classes):
+            for account in dict.fromkeys(c.account for c in classes if c.account):
                 clients[account] = own = ServiceAccountClient(client, "kube-system", account, context, clock=clock)
                 tasks.start(own.run(), name=f"token of {account}")
                 waiting.append(own.ready.wait())

@@ -47,6 +47,7 @@ class Controller:
     """Base of every controller. `name` is upstream's name of it (`--controllers`, logs, metrics).
 
     `account` is the service account in kube-system that it acts as; upstream's bootstrap roles are bound to that name.
+    One with an empty name acts as the process itself.
     """
 
     name: ClassVar[str]

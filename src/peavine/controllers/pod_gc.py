@@ -5,15 +5,16 @@ Upstream: pkg/controller/podgc. Pods of a node that is gone for good are failed 
 
 from __future__ import annotations
 
+from peavine.api.conditions import is_true
 from peavine.api.core.podstate import is_terminal
+from peavine.api.core.taint import OUT_OF_SERVICE
 from peavine.controllers.controller import Context, Controller, Object
+from peavine.controllers.pods import disrupt, remove
 from peavine.machinery.errors import ApiError
-from peavine.machinery.meta import now as stamp
 
 CHECK_SECONDS = 20.0
 QUARANTINE_SECONDS = 40.0
 TERMINATED_PODS_MAX = 12_500
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
 class PodGCController(Controller):
@@ -52,9 +53,8 @@ class PodGCController(Controller):
         node = self.nodes.get("", name)
         if node is None:
             return False
-        ready = next((c for c in (node.get("status") or {}).get("conditions") or () if c["type"] == "Ready"), None)
-        taints = node["spec"].get("taints") or ()
-        return any(t["key"] == OUT_OF_SERVICE for t in taints) and (ready is None or ready["status"] != "True")
+        tainted = any(t["key"] == OUT_OF_SERVICE for t in node["spec"].get("taints") or ())
+        return tainted and not is_true(node, "Ready")
 
     async def _orphans(self, pods: list[Object]) -> None:
         """Pods bound to a node that has been away for the quarantine, and that the server does not know either."""
@@ -82,30 +82,9 @@ class PodGCController(Controller):
         return True
 
     async def _fail_and_delete(self, pod: Object, reason: str, message: str) -> None:
-        meta = pod["metadata"]
         if not is_terminal(pod):
-            now = stamp(self.clock.time())
-            condition = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": now,
-            }
-            patch = {"metadata": {"uid": meta["uid"]}, "status": {"phase": "Failed", "conditions": [condition]}}
-            try:
-                await self.resource.patch(
-                    meta["name"], patch, meta["namespace"], type="strategic", subresource="status"
-                )
-            except ApiError as error:
-                if error.code not in (404, 409):
-                    raise
+            await disrupt(self.resource, pod, reason, message, self.clock.time(), phase="Failed")
         await self._delete(pod)
 
     async def _delete(self, pod: Object) -> None:
-        meta = pod["metadata"]
-        try:
-            await self.resource.delete(meta["name"], meta["namespace"], grace_period_seconds=0, uid=meta["uid"])
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
+        await remove(self.resource, pod, grace_period_seconds=0)

@@ -11,9 +11,14 @@ from peavine.api.core.podstate import is_deleting, is_terminal
 from peavine.client.informer import key_of
 from peavine.controllers.controller import Context, Controller, Object
 from peavine.controllers.ownership import controlled_by, owner_reference
+from peavine.controllers.pods import ignoring_gone
+from peavine.machinery.errors import ApiError
+from peavine.machinery.meta import controller_of
 
 API = "resource.k8s.io/v1"
 POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
+# Put on by the scheduler with the allocation: no claim goes while its devices are in use.
+FINALIZER = "resource.kubernetes.io/delete-protection"
 
 
 class ResourceClaimController(Controller):
@@ -48,6 +53,8 @@ class ResourceClaimController(Controller):
     async def _pod(self, pod: Object) -> float | None:
         if is_deleting(pod) or is_terminal(pod):
             return None
+        if pod["spec"].get("nodeName"):
+            await self._reserve(pod)
         made = {
             s["name"]: s.get("resourceClaimName") for s in (pod.get("status") or {}).get("resourceClaimStatuses") or ()
         }
@@ -96,27 +103,76 @@ class ResourceClaimController(Controller):
         body = {"apiVersion": API, "kind": "ResourceClaim", "metadata": meta, "spec": template["spec"]["spec"]}
         return await self.resource.create(body)
 
+    async def _reserve(self, pod: Object) -> None:
+        """For a pod that came to its node past the scheduler: its claims are its own if they are allocated."""
+        statuses = {
+            s["name"]: s.get("resourceClaimName") for s in (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+        }
+        for wanted in pod["spec"].get("resourceClaims") or ():
+            name = wanted.get("resourceClaimName") or statuses.get(wanted["name"])
+            claim = self.claims.get(pod["metadata"]["namespace"], name) if name else None
+            status = (claim or {}).get("status") or {}
+            reserved = status.get("reservedFor") or []
+            uid = pod["metadata"]["uid"]
+            if claim is None or not status.get("allocation") or any(r["uid"] == uid for r in reserved):
+                continue
+            consumer = {"resource": "pods", "name": pod["metadata"]["name"], "uid": uid}
+            await self._write_status(claim, {**status, "reservedFor": [*reserved, consumer]})
+
     # A claim's reservations
 
     async def _claim(self, claim: Object) -> float | None:
         status = claim.get("status") or {}
         reserved = status.get("reservedFor") or []
-        valid = [consumer for consumer in reserved if self._alive(claim, consumer)]
-        if len(valid) == len(reserved):
-            return None
-        status = {**status, "reservedFor": valid}
-        if not valid:
-            status.pop("reservedFor")
-            status.pop("allocation", None)  # a claim that nobody uses gives its devices back
-        body = {**claim, "apiVersion": API, "kind": "ResourceClaim", "status": status}
-        await self.resource.update(body, subresource="status")
+        valid = [consumer for consumer in reserved if await self._alive(claim, consumer)]
+        if len(valid) != len(reserved) or (is_deleting(claim) and status.get("allocation") and not valid):
+            status = {**status, "reservedFor": valid}
+            if not valid:
+                # A claim that nobody uses gives its devices back.
+                for field in ("reservedFor", "allocation", "devices"):
+                    status.pop(field, None)
+            if status != (claim.get("status") or {}):
+                claim = await self._write_status(claim, status)
+        finalizers = claim["metadata"].get("finalizers") or []
+        if FINALIZER in finalizers and not status.get("allocation"):
+            meta = {**claim["metadata"], "finalizers": [f for f in finalizers if f != FINALIZER]}
+            claim = await self.resource.update({**_typed(claim), "metadata": meta})
+        if not valid and not is_deleting(claim) and await self._served_its_pod(claim):
+            meta = claim["metadata"]
+            await ignoring_gone(self.resource.delete(meta["name"], meta["namespace"], uid=meta["uid"]))
         return None
 
-    def _alive(self, claim: Object, consumer: Object) -> bool:
+    async def _write_status(self, claim: Object, status: Object) -> Object:
+        return await self.resource.update({**_typed(claim), "status": status}, subresource="status")
+
+    async def _served_its_pod(self, claim: Object) -> bool:
+        """Whether the claim was made for one pod, and that has ended: nobody will use it again."""
+        owner = controller_of(claim)
+        if owner is None or owner["kind"] != "Pod" or POD_CLAIM not in (claim["metadata"].get("annotations") or {}):
+            return False
+        pod = self.pods.get(claim["metadata"]["namespace"], owner["name"])
+        return pod is not None and pod["metadata"]["uid"] == owner["uid"] and is_terminal(pod)
+
+    async def _alive(self, claim: Object, consumer: Object) -> bool:
         if consumer.get("resource") != "pods" or consumer.get("apiGroup"):
             return True  # not ours to judge
-        pod = self.pods.get(claim["metadata"]["namespace"], consumer["name"])
-        return pod is not None and pod["metadata"]["uid"] == consumer["uid"] and not is_terminal(pod)
+        namespace = claim["metadata"]["namespace"]
+        pod = self.pods.get(namespace, consumer["name"])
+        if pod is None or pod["metadata"]["uid"] != consumer["uid"]:
+            # The cache may be behind the scheduler, who has just reserved the claim: the server decides.
+            try:
+                pod = await self.client.resource("v1", "pods").get(consumer["name"], namespace)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+                return False
+        if pod["metadata"]["uid"] != consumer["uid"] or is_terminal(pod):
+            return False
+        return bool(pod["spec"].get("nodeName")) or not is_deleting(pod)
+
+
+def _typed(claim: Object) -> Object:
+    return {**claim, "apiVersion": API, "kind": "ResourceClaim"}
 
 
 def _of_pod(pod: Object) -> list[Any]:
@@ -130,4 +186,7 @@ def _of_pod(pod: Object) -> list[Any]:
 
 
 def _of_claim(claim: Object) -> list[Any]:
-    return [("claim", *key_of(claim))]
+    """Itself, and the pods that use it."""
+    pods = [r for r in (claim.get("status") or {}).get("reservedFor") or () if r.get("resource") == "pods"]
+    namespace = claim["metadata"]["namespace"]
+    return [("claim", *key_of(claim)), *(("pod", namespace, r["name"]) for r in pods)]

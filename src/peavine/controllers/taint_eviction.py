@@ -9,8 +9,7 @@ from peavine.api.conditions import condition
 from peavine.api.core.taint import toleration_seconds
 from peavine.client.informer import key_of
 from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.machinery.errors import ApiError
-from peavine.machinery.meta import now as stamp
+from peavine.controllers.pods import disrupt, remove
 from peavine.machinery.meta import parse_time
 
 
@@ -43,7 +42,7 @@ class TaintEvictionController(Controller):
                 self.recorder.event(pod, "Normal", "TaintManagerEviction", message)
             return None
         now = self.clock.time()
-        since = self._since.setdefault(key, min((_added(t, now) for t in taints), default=now))
+        since = self._since.setdefault(key, max(min(_added(t, now) for t in taints), _arrived(pod, now)))
         if now < since + allowed:
             return since + allowed - now
         await self._evict(pod)
@@ -54,23 +53,16 @@ class TaintEvictionController(Controller):
         meta = pod["metadata"]
         message = f"Marking for deletion Pod {meta['namespace']}/{meta['name']}"
         self.recorder.event(pod, "Normal", "TaintManagerEviction", message)
-        target = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": stamp(self.clock.time()),
-        }
-        try:
-            if condition(pod, "DisruptionTarget") is None:
-                patch = {"metadata": {"uid": meta["uid"]}, "status": {"conditions": [target]}}
-                await self.resource.patch(
-                    meta["name"], patch, meta["namespace"], type="strategic", subresource="status"
-                )
-            await self.resource.delete(meta["name"], meta["namespace"], uid=meta["uid"])
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
+        if condition(pod, "DisruptionTarget") is None:
+            words = "Taint manager: deleting due to NoExecute taint"
+            await disrupt(self.resource, pod, "DeletionByTaintManager", words, self.clock.time())
+        await remove(self.resource, pod)
+
+
+def _arrived(pod: Object, now: float) -> float:
+    """When the pod came to its node: its toleration does not run before that."""
+    scheduled = (condition(pod, "PodScheduled") or {}).get("lastTransitionTime")
+    return parse_time(scheduled) if scheduled else now
 
 
 def _added(taint: Object, now: float) -> float:

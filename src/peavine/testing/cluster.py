@@ -218,6 +218,7 @@ class AsyncCluster:
             client = Client.from_kubeconfig(self.pki.kubeconfig("controller-manager"), user_agent="controller-manager")
             options = {
                 "root_ca": self.pki.ca_pem(),
+                "service_account_private_key_file": str(self.pki.service_account_key),
                 "cluster_cidr": "172.7.0.0/16",
                 "node_cidr_mask_size": 24,
                 **self._controller_options,

@@ -1,7 +1,7 @@
-"""Nodes that stop answering, and what their conditions mean for pods: taints, Unknown conditions, pods not ready.
+"""What nodes' conditions mean for pods: taints, Unknown conditions, pods not ready.
 
 Upstream: pkg/controller/nodelifecycle; "Taints and Tolerations" (taint based evictions), KEP-589 (node leases).
-Evicting the pods themselves is `taint_eviction`.
+Evicting the pods themselves is `taint_eviction`; how many nodes may be driven empty at once is `zones`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peavine.api.conditions import condition
-from peavine.api.core.taint import same
+from peavine.api.core.taint import NO_EXECUTE, NOT_READY, UNREACHABLE, UNSCHEDULABLE, same
 from peavine.controllers.controller import Context, Controller, Key, Object
+from peavine.controllers.node_lifecycle.zones import Limits, Zones, zone_of
 from peavine.machinery.errors import ApiError
 from peavine.machinery.meta import now as stamp
 
 MONITOR_SECONDS = 5.0
 GRACE_SECONDS = 50.0
 STARTUP_GRACE_SECONDS = 60.0
-NOT_READY = "node.kubernetes.io/not-ready"
-UNREACHABLE = "node.kubernetes.io/unreachable"
-UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+ZONES: Key = ("", "")  # the key of the look at all zones; no node has an empty name
+ZONES_FRESH_SECONDS = 1.0
 # condition -> {condition status: taint key} with effect NoSchedule
 CONDITION_TAINTS = {
     "Ready": {"False": NOT_READY, "Unknown": UNREACHABLE},
@@ -46,8 +46,18 @@ class NodeLifecycleController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.grace: float = context.options.get("node_monitor_grace_period", GRACE_SECONDS)
-        self.startup_grace: float = context.options.get("node_startup_grace_period", STARTUP_GRACE_SECONDS)
+        options = context.options
+        self.period: float = options.get("node_monitor_period", MONITOR_SECONDS)
+        self.grace: float = options.get("node_monitor_grace_period", GRACE_SECONDS)
+        self.startup_grace: float = options.get("node_startup_grace_period", STARTUP_GRACE_SECONDS)
+        usual = Limits()
+        limits = Limits(
+            options.get("node_eviction_rate", usual.rate),
+            options.get("secondary_node_eviction_rate", usual.secondary_rate),
+            options.get("unhealthy_zone_threshold", usual.unhealthy_threshold),
+            options.get("large_cluster_size_threshold", usual.large_cluster),
+        )
+        self.zones, self._zones_seen = Zones(limits), float("-inf")
         self.nodes = self.watch("v1", "nodes")
         self.leases = self.read("coordination.k8s.io/v1", "leases", namespace="kube-node-lease")
         self.pods = self.read("v1", "pods")
@@ -55,7 +65,13 @@ class NodeLifecycleController(Controller):
         self.resource = self.client.resource("v1", "nodes")
         self._health: dict[str, _Health] = {}
 
+    async def start(self) -> None:
+        self.queue.add(ZONES)
+
     async def reconcile(self, key: Key) -> float | None:
+        if key == ZONES:
+            self._look_at_zones()
+            return self.period
         node = self.nodes.get(*key)
         if node is None:
             self._health.pop(key[1], None)
@@ -65,11 +81,22 @@ class NodeLifecycleController(Controller):
         silent = self._silent(node)
         if silent:
             node = await self._mark_unknown(node)
-        node = await self._taint(node)
+        node, wait = await self._taint(node)
         ready = condition(node, "Ready")
         if ready is not None and ready["status"] != "True":
             await self._pods_not_ready(key[1])
-        return MONITOR_SECONDS
+        return min(self.period, wait)
+
+    def _look_at_zones(self) -> None:
+        was_cut_off, now = self.zones.cut_off, self.clock.monotonic()
+        changed = self.zones.update(self.nodes.list(), now)
+        self._zones_seen = now
+        for name, (before, after) in changed.items():
+            self.log.info("zone %r is in state %s now, it was in %s", name, after, before)
+        if was_cut_off and not self.zones.cut_off:
+            # It was we who did not hear: every node gets its whole grace period again.
+            for health in self._health.values():
+                health.seen = now
 
     def _silent(self, node: Object) -> bool:
         name = node["metadata"]["name"]
@@ -123,26 +150,40 @@ class NodeLifecycleController(Controller):
         self.recorder.event(node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady")
         return await self.resource.update({**node, "status": {**status, "conditions": conditions}}, "status")
 
-    async def _taint(self, node: Object) -> Object:
-        """The taints that the conditions ask for (NoSchedule, and NoExecute for Ready), and no others of ours."""
+    async def _taint(self, node: Object) -> tuple[Object, float]:
+        """The taints that the conditions ask for (NoSchedule, and NoExecute for Ready), and no others of ours.
+
+        Returns the node, and the seconds after which it may be driven empty if it may not yet.
+        """
         wanted = [{"key": key, "effect": "NoSchedule"} for key in self._no_schedule(node)]
-        ready = (condition(node, "Ready") or {}).get("status")
-        if ready in ("False", "Unknown"):
-            wanted.append({"key": CONDITION_TAINTS["Ready"][ready], "effect": "NoExecute"})
+        evicting, wait = self._no_execute(node)
+        wanted += [{"key": key, "effect": NO_EXECUTE} for key in evicting]
         current = node["spec"].get("taints") or []
-        kept = [
-            t
-            for t in current
-            if t["key"] not in MANAGED_TAINTS
-            or t["effect"] == "PreferNoSchedule"
-            or any(same(t, w) for w in wanted)
-            or (t["effect"] == "NoExecute" and t["key"] not in (NOT_READY, UNREACHABLE))
-        ]
+        kept = [t for t in current if not _ours(t) or any(same(t, w) for w in wanted)]
         now = stamp(self.clock.time())
         added = [{**w, "timeAdded": now} for w in wanted if not any(same(w, t) for t in kept)]
         if len(kept) == len(current) and not added:
-            return node
-        return await self.resource.update({**node, "spec": {**node["spec"], "taints": kept + added}})
+            return node, wait
+        return await self.resource.update({**node, "spec": {**node["spec"], "taints": kept + added}}), wait
+
+    def _no_execute(self, node: Object) -> tuple[list[str], float]:
+        """Which taint drives the pods away, if one may: a new one needs a permit of the node's zone."""
+        ready = (condition(node, "Ready") or {}).get("status")
+        if ready not in ("False", "Unknown"):
+            return [], self.period
+        now = self.clock.monotonic()
+        if now - self._zones_seen > ZONES_FRESH_SECONDS:
+            self._look_at_zones()
+        if self.zones.cut_off:
+            return [], self.period
+        key = CONDITION_TAINTS["Ready"][ready]
+        taints = node["spec"].get("taints") or ()
+        if any(t["effect"] == NO_EXECUTE and t["key"] in (NOT_READY, UNREACHABLE) for t in taints):
+            return [key], self.period
+        wait = self.zones.zones[zone_of(node)].permit(now)
+        if wait == 0:
+            return [key], self.period
+        return [], self.period if wait is None else wait
 
     def _no_schedule(self, node: Object) -> list[str]:
         keys = [
@@ -170,3 +211,10 @@ class NodeLifecycleController(Controller):
                     raise
             else:
                 self.recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
+
+
+def _ours(taint: Object) -> bool:
+    """Whether this controller puts on, and takes off, such a taint."""
+    if taint["effect"] == NO_EXECUTE:
+        return taint["key"] in (NOT_READY, UNREACHABLE)
+    return taint["effect"] == "NoSchedule" and taint["key"] in MANAGED_TAINTS
