@@ -16,7 +16,7 @@ from peavine.machinery.errors import ApiError
 from peavine.testing import AsyncCluster
 from peavine.testing.recorder import Recorder
 from peavine.testing.recording import Change, Writer, read, until
-from peavine.testing.replaying import replayed
+from peavine.testing.replaying import Walk, replayed
 from tests.controllers.conftest import eventually
 
 API_ONLY = {"controllers": False, "scheduler": False, "nodes": 0}
@@ -125,6 +125,26 @@ def test_any_moment_is_served_again_with_its_revisions(recorded):
     asyncio.run(main())
 
 
+def test_a_walk_goes_back_and_forward_at_one_address(recorded):
+    about, changes = read(recorded)
+
+    async def main():
+        async with Walk(about, changes) as walk:
+            url, maps = walk.cluster.url, Client.from_kubeconfig(walk.cluster.kubeconfig).resource("v1", "configmaps")
+            await walk.to(revision_of(changes, "red"))
+            assert (await maps.get("colors", "default"))["data"] == {"sky": "red"}
+            await walk.step(-1)
+            assert (await maps.get("colors", "default"))["data"] == {"sky": "blue"}
+            await walk.step(-len(changes))
+            assert walk.at == 0
+            with pytest.raises(ApiError, match="not found"):
+                await maps.get("colors", "default")
+            await walk.step(len(changes))
+            assert walk.at == len(walk.revisions) - 1 and walk.cluster.url == url
+
+    asyncio.run(main())
+
+
 def test_a_torn_file_is_good_up_to_the_tear(tmp_path):
     path = tmp_path / "torn.gz"
     writer = Writer(path, {})
@@ -177,3 +197,9 @@ def test_the_commands_record_and_serve_until_a_signal(tmp_path):
     finally:
         serving.kill()
         serving.communicate()
+    command = [*peavine, "replay", str(output), f"--kubeconfig={kubeconfig}", "--walk"]
+    walked = subprocess.run(command, input="p\nnonsense\nn\nq\n", capture_output=True, text=True, timeout=60)
+    last, before, wrong, forward, *_ = [line for line in walked.stdout.splitlines() if not line.startswith("  ")]
+    assert "serving revision" in last and "is not n, p, q" in wrong, walked
+    assert before != forward and forward in last
+    assert "ADDED v1/configmaps default/one" in walked.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--list", action="store_true", help="print each change with the fields that became different")
     what.add_argument("--kubeconfig", metavar="FILE", help="serve the state, and write the way to it into FILE")
     p.add_argument("--only", default="", metavar="TEXT", help="with --list: only resources and names that contain TEXT")
+    p.add_argument(
+        "--walk",
+        action="store_true",
+        help="with --kubeconfig: go where standard input says: n(ext), p(revious), a revision, a time, q(uit)",
+    )
     p.add_argument("--writable", action="store_true", help="with --kubeconfig: let clients change what is served")
     p.add_argument(
         "--secure-port", type=int, default=0, help="with --kubeconfig: port to serve at (default: a free one)"
@@ -33,16 +39,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     from peavine.base import lifetimes, logs
-    from peavine.machinery.meta import parse_time
     from peavine.testing import recording
 
     logs.setup(args.v)
     try:
         about, changes = recording.read(Path(args.file))
-        if args.until.isdigit():
-            changes = recording.until(changes, revision=int(args.until))
-        elif args.until:
-            changes = recording.until(changes, moment=parse_time(args.until))
+        if args.until:
+            changes = recording.until(changes, **_moment(args.until))
     except (OSError, ValueError) as error:
         print(f"peavine replay: {error}", file=sys.stderr)
         return 1
@@ -53,14 +56,57 @@ def main(argv: list[str]) -> int:
     return lifetimes.run(_serve(args, about, changes))
 
 
+def _moment(text: str) -> dict[str, Any]:
+    """The moment in the words of `recording.until`. Raises ValueError."""
+    from peavine.machinery.meta import parse_time
+
+    return {"revision": int(text)} if text.isdigit() else {"moment": parse_time(text)}
+
+
 async def _serve(args: argparse.Namespace, about: dict[str, Any], changes: list[Any]) -> None:
     from peavine.base import lifetimes
     from peavine.cmd.pki import write_private
-    from peavine.testing.replaying import replayed
+    from peavine.testing.replaying import Walk
 
-    async with replayed(about, changes, writable=args.writable, secure_port=args.secure_port) as cluster:
-        write_private(Path(args.kubeconfig), cluster.kubeconfig.read_text())
+    async with Walk(about, changes, writable=args.writable, port=args.secure_port) as walk:
+        write_private(Path(args.kubeconfig), walk.cluster.kubeconfig.read_text())
         what = "" if args.writable else ", read-only"
-        last = changes[-1].revision if changes else 0
-        print(f"serving revision {last} at {cluster.url}{what}; kubectl --kubeconfig {args.kubeconfig} ...", flush=True)
-        await lifetimes.until_signal()
+        print(
+            f"serving {_where(walk)} at {walk.cluster.url}{what}; kubectl --kubeconfig {args.kubeconfig} ...",
+            flush=True,
+        )
+        if args.walk:
+            await _walk(walk, changes)
+        else:
+            await lifetimes.until_signal()
+
+
+async def _walk(walk: Any, changes: list[Any]) -> None:
+    """Go where the lines of standard input (a terminal or a pipe) say, until they end."""
+    from peavine.testing import recording
+
+    lines = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(lines)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    while line := await lines.readline():
+        word = line.decode(errors="replace").strip()
+        if word in ("q", "quit"):
+            return
+        try:
+            if word in ("", "n", "next", "p", "previous"):
+                await walk.step(-1 if word.startswith("p") else 1)
+            else:
+                reached = recording.until(changes, **_moment(word))
+                await walk.to(max((change.revision for change in reached), default=0))
+        except ValueError:
+            print(f"{word!r} is not n, p, q, a revision or a time such as 2026-01-31T12:00:00Z", flush=True)
+            continue
+        print(_where(walk), flush=True)
+        for change in walk.here:
+            print(f"  {change.type} {change.resource} {change.name}", flush=True)
+
+
+def _where(walk: Any) -> str:
+    return (
+        f"revision {walk.revisions[walk.at]} ({walk.at + 1} of {len(walk.revisions)})" if walk.revisions else "nothing"
+    )
