@@ -7,8 +7,11 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 
+import pytest
+
 from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
+from peavine.apiserver.proxying.rewriting import Rewriting, packed, unpacked
 from peavine.base.lifetimes import scope
 from peavine.cmd.pki import ensure_pki
 from tests.apiserver.inside import Client, request_bytes, serving
@@ -27,6 +30,10 @@ async def backend(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int,
         info = exchange.info
         if info.path == "/moved":
             return Response(302, b"", "", [("Location", "/elsewhere")])
+        if info.path == "/page":
+            page = b'<a href="/deep?a=b&amp;c">x</a> <A class=x HREF=/q> <a href="rel"> '
+            page += b'<a href="https://other/z"> <p a="/b">'
+            return Response(200, page, "text/html; charset=utf-8")
         if info.path == "/stream" or info.query.get("follow"):
             exchange.start_stream(200, [("Content-Type", "text/plain")])
             for line in (b"one\n", b"two\n"):
@@ -71,12 +78,46 @@ def test_a_pod_is_reached_by_its_name_and_port(tmp_path):
             assert headers["x-mine"] == "1" and "authorization" not in headers and "x-forwarded-for" in headers
             moved = await api("GET", f"{PODS}/p/proxy/moved")
             assert moved.headers["location"] == f"{PODS}/p/proxy/elsewhere"
+            page = await api("GET", f"{PODS}/p/proxy/page")
+            assert page.headers["content-type"] == "text/html; charset=utf-8"
+            prefix = f"{PODS}/p/proxy"
+            assert page.body.decode() == (
+                f'<a href="{prefix}/deep?a=b&amp;c">x</a> <A class=x HREF="{prefix}/q"> <a href="rel"> '
+                '<a href="https://other/z"> <p a="/b">'
+            )
             assert (await api("GET", f"{PODS}/p/proxy/stream")).body == b"one\ntwo\n"
             assert (await api("GET", f"{PODS}/p/proxy")).status == 301
             assert (await api("GET", f"{PODS}/none/proxy/")).status == 404
             assert (await api("GET", f"{PODS}/p:1/proxy/")).status == 503
 
     asyncio.run(main())
+
+
+def test_a_pod_that_speaks_tls_is_reached_whoever_signed_its_certificate(tmp_path):
+    async def main():
+        pki = ensure_pki(tmp_path / "keys")
+        tls = server_context(str(pki.cert("apiserver")), str(pki.key("apiserver")))
+        async with serving(tmp_path, **PLAIN) as api, backend(tls) as (port, _):
+            await running(api, "p", port)
+            answer = await api("GET", f"{PODS}/https:p:{port}/proxy/x")
+            assert (answer.status, answer.body) == (200, b"GET /x? "), answer.body
+            moved = await api("GET", f"{PODS}/https:p:{port}/proxy/moved")
+            assert moved.headers["location"] == f"{PODS}/https:p:{port}/proxy/elsewhere"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
+def test_links_to_the_root_of_a_page_are_led_through_the_proxy(encoding):
+    rewriting = Rewriting("/proxy", frozenset(("10.0.0.1:80",)))
+    page = b"<base href='/'>\n<!-- <a href='/no'> --><script src=/s.js>'<a href=\"/no\">'</script>"
+    page += b"<a\n href='http://10.0.0.1:80/a'>"
+    data = unpacked(packed(page, encoding), encoding)
+    assert rewriting.page(data) == (
+        b'<base href="/proxy/">\n<!-- <a href=\'/no\'> --><script src="/proxy/s.js">\'<a href="/no">\'</script>'
+        b'<a\n href="/proxy/a">'
+    )
+    assert rewriting.url("/proxy/there") == "/proxy/there" and rewriting.url("//else/x") == "//else/x"
 
 
 def test_a_service_is_reached_through_its_endpoints(tmp_path):

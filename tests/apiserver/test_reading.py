@@ -402,3 +402,17 @@ def test_a_watch_in_protobuf_sends_length_prefixed_events(tmp_path):
             assert b"ADDED" in frame and b"k8s\0" in frame and b"m00" in frame
 
     run(tmp_path, scenario)
+
+
+def test_what_has_no_metadata_has_no_table(tmp_path):
+    async def scenario(api: Client):
+        for path in ("authorization.k8s.io/v1/selfsubjectaccessreviews", "authentication.k8s.io/v1/tokenreviews"):
+            strict = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+            assert (await api("POST", f"/apis/{path}", {"spec": {}}, strict)).status == 406
+        health = await api("GET", "/api/v1/componentstatuses", headers=TABLE)
+        assert [row["cells"] for row in health.json["rows"]] == [["etcd-0", "Healthy", "ok", ""]]
+        assert health.headers["warning"] == '299 - "v1 ComponentStatus is deprecated in v1.19+"'
+        old = await api("GET", "/api/v1/namespaces/default/endpoints")
+        assert "v1 Endpoints is deprecated in v1.33+" in old.headers["warning"]
+
+    run(tmp_path, scenario)

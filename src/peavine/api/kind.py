@@ -19,7 +19,7 @@ right, unknown fields gone); none may assume that a required field is there.
 
 A module of a kind defines any of: `default(obj)`, `prepare_create(obj)`, `prepare_update(new, old)`,
 `prepare_SUB_update(new, old)`, `validate_create(obj)`, `validate_update(new, old)`, `validate_SUB_update(new, old)`,
-`warnings(obj, old)`, `canonicalize(obj)`, `COLUMNS`, `row(obj)`, `FIELD_LABELS`, `to_storage(obj)`,
+`warnings(obj, old)`, `DEPRECATION`, `canonicalize(obj)`, `COLUMNS`, `row(obj)`, `FIELD_LABELS`, `to_storage(obj)`,
 `from_storage(obj)`, `validate_name(name, prefix)`, `stamp_user(obj, name, uid, groups, extra)`
 (the registry calls it after `prepare_create` with the user of the request). What it does not define behaves as is usual
 for kinds.

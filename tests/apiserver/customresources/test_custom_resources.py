@@ -310,6 +310,30 @@ async def test_custom_resources_are_served_again_after_a_restart(tmp_path):
         assert (await client("GET", f"{WIDGETS}/a")).json["spec"]["size"] == 1
 
 
+async def test_a_status_by_default_is_there_from_the_start(tmp_path):
+    own = version()
+    schema = own["schema"]["openAPIV3Schema"]
+    schema["properties"]["status"] = {
+        "type": "object",
+        "default": {"phase": "Pending"},
+        "properties": {"phase": {"type": "string"}},
+    }
+    async with server(tmp_path, definition(own)) as client:
+        made = await client("POST", WIDGETS, {**widget("a", size=1), "status": {"phase": "Mine"}})
+        assert made.json["status"] == {"phase": "Pending"}
+        assert (await client("GET", f"{WIDGETS}/a")).json["status"] == {"phase": "Pending"}
+
+
+async def test_a_schema_of_any_form_is_published_without_words(tmp_path):
+    free = version(schema={"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}})
+    async with server(tmp_path, definition({**free, "selectableFields": []})) as client:
+        old = (await client("GET", "/openapi/v2")).json["definitions"]["com.example.v1.Widget"]
+        gvk = [{"group": "example.com", "kind": "Widget", "version": "v1"}]
+        assert old == {"type": "object", "x-kubernetes-group-version-kind": gvk}
+        new = (await client("GET", "/openapi/v3/apis/example.com/v1")).json["components"]["schemas"]
+        assert new["com.example.v1.Widget"]["x-kubernetes-preserve-unknown-fields"] is True
+
+
 async def test_the_stored_version_can_change_and_old_objects_stay_readable(tmp_path):
     async with server(tmp_path, definition()) as client:
         await client("POST", WIDGETS, widget("old", size=1))

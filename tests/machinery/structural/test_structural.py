@@ -230,3 +230,9 @@ def test_any_value_is_pruned_defaulted_and_judged(spec):
     apply_defaults(value, SCHEMA)
     validate(value, SCHEMA)
     validate_lists(value, SCHEMA)
+
+
+def test_a_format_counts_in_alternatives_without_a_type_too():
+    schema = {"type": "string", "oneOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+    assert validate("10.0.0.1", Structural(schema), "a") == []
+    assert any("oneOf" in str(error) for error in validate("foo", Structural(schema), "a"))

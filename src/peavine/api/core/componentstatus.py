@@ -8,6 +8,8 @@ from peavine.api.printing import NAME, Column, name
 
 Object = dict[str, Any]
 
+DEPRECATION = "v1 ComponentStatus is deprecated in v1.19+"
+
 COLUMNS = (
     NAME,
     Column("Status", description="Status of the component conditions"),
@@ -22,7 +24,3 @@ def row(obj: Object) -> list[Any]:
             word = {"True": "Healthy", "False": "Unhealthy"}.get(entry.get("status", ""), "Unknown")
             return [name(obj), word, entry.get("message") or "", entry.get("error") or ""]
     return [name(obj), "Unknown", "", ""]
-
-
-def warnings(obj: Object, old: Object | None) -> list[str]:
-    return ["v1 ComponentStatus is deprecated in v1.19+"]

@@ -14,7 +14,7 @@ from peavine.machinery.errors import FieldError, duplicate, forbidden_field, req
 Object = dict[str, Any]
 
 COLUMNS = (NAME, Column("Endpoints", description="@core.v1.Endpoints.subsets"), AGE)
-DEPRECATED = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+DEPRECATION = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 
 
 def row(obj: Object) -> list[Any]:
@@ -95,7 +95,3 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if value is not None and not value:
         errors.append(forbidden_field(f"metadata.annotations[{key}]", "must not be empty"))
     return errors
-
-
-def warnings(obj: Object, old: Object | None) -> list[str]:
-    return [DEPRECATED]

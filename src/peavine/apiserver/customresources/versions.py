@@ -143,6 +143,10 @@ class VersionRules:
         skip = ("metadata", "apiVersion", "kind")
         return {k: v for k, v in new.items() if k not in skip} != {k: v for k, v in old.items() if k not in skip}
 
+    def prepare_create(self, obj: Object) -> None:
+        """A status that the schema gives by default is there although nobody may set one."""
+        apply_defaults(obj, self._schema)
+
     def prepare_status_update(self, new: Object, old: Object) -> None:
         """Status alone changes, and of metadata what the server itself keeps."""
         status, meta = new.get("status"), new["metadata"]

@@ -37,8 +37,10 @@ def encode(value: Any, output: Output) -> bytes:
 class Rendering:
     """How objects of one kind (in one version) look to one sort of client. Equal `form` means equal bytes."""
 
-    def __init__(self, kind: Kind, cache: ResourceCache, output: Output, framing: str = "") -> None:
-        self.kind, self.cache, self.output, self.framing = kind, cache, output, framing
+    def __init__(self, kind: Kind, cache: ResourceCache | None, output: Output, framing: str = "") -> None:
+        """`cache` is what entries are loaded from; None for kinds that have none."""
+        self.kind, self.output, self.framing = kind, output, framing
+        self.cache: ResourceCache = cache  # type: ignore[assignment]
         self.head = _head(kind.api_version, kind.kind)
         # Another version with the same fields differs in its first bytes only.
         self.joins = (

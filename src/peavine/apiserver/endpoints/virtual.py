@@ -7,8 +7,8 @@ from typing import Any
 from peavine.api.kind import Kind
 from peavine.apiserver.endpoints import writing
 from peavine.apiserver.endpoints.bodies import read_object
-from peavine.apiserver.endpoints.negotiation import negotiate
-from peavine.apiserver.endpoints.rendering import encode
+from peavine.apiserver.endpoints.negotiation import Output, negotiate
+from peavine.apiserver.endpoints.rendering import Rendering, encode
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.registry import bindings
 from peavine.apiserver.registry.fields import track
@@ -21,11 +21,12 @@ async def answer_virtual(server: Any, exchange: Exchange, kind: Kind, namespace:
     from peavine.apiserver.endpoints.dispatch import method_not_allowed
 
     info = exchange.info
-    output = negotiate(info)
+    # What has no metadata has no Table either.
+    output = negotiate(info) if kind.plural == "componentstatuses" else negotiate(info, kind, ())
     if kind.plural == "componentstatuses":
         if info.method not in ("GET", "HEAD"):
             raise method_not_allowed()
-        return Response(200, encode(await component_statuses(server, kind, name), output), output.media_type)
+        return Response(200, await component_statuses(server, kind, name, output), output.media_type)
     if info.method != "POST" or name:
         raise method_not_allowed()
     request = writing.write_request(info, kind, namespace, "")
@@ -44,13 +45,13 @@ async def answer_virtual(server: Any, exchange: Exchange, kind: Kind, namespace:
     return Response(201, encode(answer, output), output.media_type)
 
 
-async def component_statuses(server: Any, kind: Kind, name: str) -> Object:
+async def component_statuses(server: Any, kind: Kind, name: str, output: Output) -> bytes:
     problem = await server.checks()["etcd"]()
     condition = {"type": "Healthy", "status": "True" if problem is None else "False", "message": problem or "ok"}
     item = {"metadata": {"name": "etcd-0"}, "conditions": [condition]}
-    typed = {"kind": kind.kind, "apiVersion": "v1"}
+    rendering = Rendering(kind, None, output)
     if not name:
-        return {"kind": kind.list_kind, "apiVersion": "v1", "metadata": {}, "items": [item]}
+        return encode(rendering.listed([item], {}), output)
     if name != "etcd-0":
         raise errors.not_found("componentstatuses", name)
-    return {**typed, **item}
+    return rendering.dict(item)

@@ -77,9 +77,8 @@ def as_v2(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     out = {key: value for key, value in schema.items() if key not in _V3_ONLY}
-    loose = schema.get("nullable"), schema.get("x-kubernetes-preserve-unknown-fields")
-    if any(loose):
-        for key in ("items", "properties", *(["type"] if loose[0] else [])):
+    if schema.get("nullable") or schema.get("x-kubernetes-preserve-unknown-fields"):
+        for key in ("items", "properties", "type"):
             out.pop(key, None)
     if "properties" in out:
         out["properties"] = {name: as_v2(child) for name, child in out["properties"].items()}
@@ -89,13 +88,10 @@ def as_v2(schema: Any) -> Any:
             if not out["required"]:
                 del out["required"]
     for key in ("items", "additionalProperties"):
-        child = out.get(key)
-        if isinstance(child, dict):
-            out[key] = as_v2(child)
-            if child.get("nullable"):
-                del out[key]
-                if key == "items":
-                    out.pop("type", None)
+        if isinstance(out.get(key), dict):
+            out[key] = as_v2(out[key])
+    if out.get("type") == "array" and "items" not in out:
+        del out["type"]
     return out
 
 

@@ -183,18 +183,24 @@ class OpenApi:
 def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object]:
     """The definitions of a custom resource and its list."""
     place = "#/components/schemas/" if v3 else "#/definitions/"
-    meta = definitions.META
-    gvk = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]
-    own = dict(schema) if v3 else definitions.as_v2(schema)
-    properties = dict(own.get("properties") or {})
+    gvk = {"group": kind.group, "kind": kind.kind, "version": kind.version}
     words = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
-    reference: Object = {"$ref": place + meta + "ObjectMeta"}
-    properties["apiVersion"] = {"type": "string", "description": f"The versioned schema of this object. {words}"}
-    properties["kind"] = {"type": "string", "description": f"The REST resource that this object represents. {words}"}
-    properties["metadata"] = {"description": f"Standard object's metadata. {words}", "allOf": [reference]}
-    if not v3:
-        properties["metadata"] = {**reference, "description": f"Standard object's metadata. {words}"}
-    own.update({"type": "object", "properties": properties, "x-kubernetes-group-version-kind": gvk})
+    if not v3 and schema.get("x-kubernetes-preserve-unknown-fields"):
+        own: Object = {"type": "object"}  # of any form: with more than that, old clients would refuse the rest
+    else:
+        own = dict(schema) if v3 else definitions.as_v2(schema)
+        reference: Object = {"$ref": place + definitions.META + "ObjectMeta"}
+        own["type"] = "object"
+        own["properties"] = {
+            **(own.get("properties") or {}),
+            "apiVersion": {"type": "string", "description": f"The versioned schema of this object. {words}"},
+            "kind": {"type": "string", "description": f"The REST resource that this object represents. {words}"},
+            "metadata": {
+                **({"allOf": [reference]} if v3 else reference),
+                "description": f"Standard object's metadata. {words}",
+            },
+        }
+    own["x-kubernetes-group-version-kind"] = [gvk]
     items: Object = {
         "type": "object",
         "description": f"{kind.kind}List is a list of {kind.kind}",
@@ -202,10 +208,10 @@ def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"$ref": place + meta + "ListMeta"},
+            "metadata": {"$ref": place + definitions.META + "ListMeta"},
             "items": {"type": "array", "items": {"$ref": place + name}},
         },
-        "x-kubernetes-group-version-kind": [{**gvk[0], "kind": kind.list_kind}],
+        "x-kubernetes-group-version-kind": [{**gvk, "kind": kind.list_kind}],
     }
     return {name: own, name + "List": items}
 

@@ -9,6 +9,7 @@ from peavine.api.kind import Kind, Subresource
 from peavine.apiserver.admission.request import CONNECT, AdmissionRequest
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.proxying.locations import Location, Locations
+from peavine.apiserver.proxying.rewriting import Rewriting
 from peavine.apiserver.proxying.upstream import connect, dial_failure, pass_on, request_head
 from peavine.apiserver.requests import RequestInfo
 from peavine.apiserver.streams import Backend, Streams, pass_through, serve
@@ -230,7 +231,8 @@ async def _proxy(server: Any, exchange: Exchange, kind: Kind, namespace: str, na
                 method=info.method,
             ),
         )
-    await _go(exchange, location, path, info.query_string, extra=extra, prefix=prefix)
+    hosts = frozenset((location.authority, location.host, info.headers.get("host", "")))
+    await _go(exchange, location, path, info.query_string, extra=extra, rewriting=Rewriting(prefix, hosts))
     return None
 
 
@@ -241,7 +243,7 @@ async def _go(
     query: str,
     *,
     extra: list[tuple[str, str]] | None = None,
-    prefix: str = "",
+    rewriting: Rewriting | None = None,
     stream: str = "",
     server: Any = None,
 ) -> None:
@@ -255,4 +257,4 @@ async def _go(
         raise failure from None
     target = path + ("?" + query if query else "")
     head = request_head(exchange, target, location.authority, extra or ())
-    await pass_on(exchange, upstream, head, prefix, redirects=not stream)
+    await pass_on(exchange, upstream, head, rewriting, redirects=not stream)

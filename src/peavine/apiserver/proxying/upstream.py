@@ -11,6 +11,7 @@ from typing import cast
 import httptools
 
 from peavine.apiserver.http import Exchange
+from peavine.apiserver.proxying.rewriting import PAGE_BYTES_MAX, Rewriting, packed, unpacked
 from peavine.base.lifetimes import scope
 from peavine.machinery import errors
 
@@ -212,7 +213,7 @@ def request_head(
 
 
 async def pass_on(
-    exchange: Exchange, upstream: Upstream, head: bytes, rewrite_location: str = "", *, redirects: bool = True
+    exchange: Exchange, upstream: Upstream, head: bytes, rewriting: Rewriting | None = None, *, redirects: bool = True
 ) -> None:
     """Send the request, stream its answer back. What fails before the answer began is raised as ApiError.
 
@@ -231,7 +232,7 @@ async def pass_on(
             if not redirects and 300 <= upstream.status < 400 and upstream.status != 304:
                 words = "the backend attempted to redirect this request, which is not permitted"
                 raise errors.ApiError(502, "", words)
-            await _answer(exchange, upstream, rewrite_location)
+            await _answer(exchange, upstream, rewriting)
     except* ConnectionError as group:
         raise group.exceptions[0] from None
     except* errors.ApiError as group:
@@ -249,8 +250,8 @@ async def _send_body(exchange: Exchange, upstream: Upstream, chunked: bool) -> N
         await upstream.write(b"0\r\n\r\n")
 
 
-async def _answer(exchange: Exchange, upstream: Upstream, rewrite_location: str) -> None:
-    headers = []
+async def _answer(exchange: Exchange, upstream: Upstream, rewriting: Rewriting | None) -> None:
+    headers: list[tuple[str, str]] = []
     length: int | None = None
     for name, value in upstream.headers:
         low = name.lower()
@@ -259,13 +260,20 @@ async def _answer(exchange: Exchange, upstream: Upstream, rewrite_location: str)
         if low == "content-length":
             length = int(value)
             continue
-        if low == "location" and rewrite_location and value.startswith("/"):
-            value = rewrite_location + value
+        if low == "location" and rewriting is not None:
+            value = rewriting.url(value)
         headers.append((name, value))
     bodiless = exchange.info.method == "HEAD" or upstream.status in (204, 304)
+    if rewriting is not None and not bodiless and _is_page(headers) and (length or 0) <= PAGE_BYTES_MAX:
+        await _answer_page(exchange, upstream, rewriting, headers)
+        return
     exchange.start_stream(upstream.status, headers, 0 if bodiless and length is None else length)
     if bodiless:
         return
+    await _rest(exchange, upstream, length)
+
+
+async def _rest(exchange: Exchange, upstream: Upstream, length: int | None) -> None:
     while data := await upstream.read():
         exchange.write(data)
         await exchange.drain()
@@ -273,6 +281,31 @@ async def _answer(exchange: Exchange, upstream: Upstream, rewrite_location: str)
         # The backend broke off inside a chunked answer: so must this one, or the client takes it for whole.
         exchange.connection.abort()
         return
+    exchange.end_stream()
+
+
+def _is_page(headers: list[tuple[str, str]]) -> bool:
+    named = {name.lower(): value for name, value in headers}
+    return "location" not in named and named.get("content-type", "").partition(";")[0].strip() == "text/html"
+
+
+async def _answer_page(
+    exchange: Exchange, upstream: Upstream, rewriting: Rewriting, headers: list[tuple[str, str]]
+) -> None:
+    """A page, read whole so that its links can be rewritten; one that grows too large goes on as it is."""
+    held = bytearray()
+    while len(held) <= PAGE_BYTES_MAX and (data := await upstream.read()):
+        held += data
+    if len(held) > PAGE_BYTES_MAX or not (upstream.message_done or _ends_by_close(upstream)):
+        exchange.start_stream(upstream.status, headers, None)
+        exchange.write(bytes(held))
+        await _rest(exchange, upstream, None)
+        return
+    encoding = next((value.lower() for name, value in headers if name.lower() == "content-encoding"), "")
+    plain = unpacked(bytes(held), encoding)
+    body = bytes(held) if plain is None else packed(rewriting.page(plain), encoding)
+    exchange.start_stream(upstream.status, headers, len(body))
+    exchange.write(body)
     exchange.end_stream()
 
 

@@ -188,7 +188,7 @@ def _check_string(value: str, schema: dict[str, Any], path: str) -> list[FieldEr
     elif pattern and not compile_pattern(pattern)(value):
         errors.append(invalid_value(_field(path), value, f"{path} in body should match '{pattern}'"))
     check = FORMATS.get((schema.get("format") or "").replace("-", "")) or FORMATS.get(schema.get("format") or "")
-    if check and schema.get("type") == "string" and not check(value):
+    if check and not check(value):
         shown = orjson.dumps(value).decode()
         message = f"{path} in body must be of type {schema['format']}: {shown}"
         errors.append(FieldError("TypeInvalid", _field(path), value, message))
