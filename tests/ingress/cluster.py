@@ -16,6 +16,7 @@ from peavine.ingress.certificates import ensure_default
 from peavine.ingress.controller import Controller
 from peavine.ingress.haproxy import HAProxy
 from peavine.ingress.settings import Settings
+from peavine.machinery.errors import ApiError
 
 Object = dict[str, Any]
 
@@ -38,21 +39,38 @@ class Informers:
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
 
-    def resource(self, *_: str) -> Informers:
-        return self
+    def resource(self, _: str, plural: str) -> Resource:
+        return Resource(self, plural)
 
-    async def patch(self, name: str, body: Object, *_: Any, **__: Any) -> None:
-        self.patched.append((name, body))
-
-    def put(self, plural: str, obj: Object) -> None:
+    def put(self, plural: str, obj: Object, same_generation: bool = False) -> None:
         self._version += 1
-        meta = {"namespace": "default", "resourceVersion": str(self._version), **obj["metadata"]}
+        meta = {"namespace": "default", **obj["metadata"], "resourceVersion": str(self._version)}
+        if not same_generation:
+            meta["generation"] = self._version
         meta.setdefault("uid", meta["name"])
         meta.setdefault("creationTimestamp", f"2026-01-01T00:00:{self._version % 60:02d}Z")
         self.by_plural[plural]._put({**obj, "metadata": meta})
 
     def delete(self, plural: str, name: str, namespace: str = "default") -> None:
         self.by_plural[plural]._drop((namespace, name))
+
+
+class Resource:
+    """The API server's side: statuses of the Gateway API come back as they would from there."""
+
+    def __init__(self, informers: Informers, plural: str) -> None:
+        self.informers, self.plural = informers, plural
+
+    async def patch(self, name: str, body: Object, namespace: str | None = None, **_: Any) -> None:
+        self.informers.patched.append((name, body))
+        if self.plural in GATEWAY_API:
+            have = self.informers.by_plural[self.plural].get(namespace or "", name)
+            if have is None or have["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+                raise ApiError(409, "Conflict", "the object has been modified")
+            self.informers.put(self.plural, {**have, "status": body["status"]}, same_generation=True)
+
+
+GATEWAY_API = ("gatewayclasses", "gateways", "httproutes", "grpcroutes", "tlsroutes")
 
 
 class Backend:
@@ -62,6 +80,8 @@ class Backend:
         self.name = name
         self.port = 0
         self.requests = 0
+        self.head = ""
+        """Of the last request"""
         self.delay = 0.0
         self._server: asyncio.Server | None = None
 
@@ -79,6 +99,7 @@ class Backend:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 self.requests += 1
+                self.head = head
                 first, *headers = head.split("\r\n")
                 fields = {k.lower(): v for k, _, v in (h.partition(": ") for h in headers)}
                 if fields.get("upgrade") == "websocket":
@@ -100,7 +121,7 @@ class Backend:
 
 
 class Cluster:
-    def __init__(self, run_dir: Path, tasks: Scope) -> None:
+    def __init__(self, run_dir: Path, tasks: Scope, gateway_api: bool = False) -> None:
         self.informers = Informers()
         self.backends: dict[str, Backend] = {}
         self.http, self.https = free_port(), free_port()
@@ -109,7 +130,13 @@ class Cluster:
         )
         ensure_default(run_dir / "certs")
         self.haproxy = HAProxy(run_dir)
-        self.controller = Controller(self.informers, self.haproxy, self.settings, ["10.4.7.11"])  # type: ignore[arg-type]
+        self.controller = Controller(
+            self.informers,  # type: ignore[arg-type]
+            self.haproxy,
+            self.settings,
+            ["10.4.7.11"],
+            gateway_api=gateway_api,
+        )
         self.events: list[tuple[str, str]] = []
         self.controller._recorder = self  # type: ignore[assignment]
         self.informers.put(
@@ -128,26 +155,33 @@ class Cluster:
     def event(self, obj: Object, _: str, reason: str, message: str) -> None:
         self.events.append((obj["metadata"]["name"], reason))
 
-    async def service(self, name: str, *backends: str, app_protocol: str = "", port_name: str = "http") -> None:
+    async def service(
+        self, name: str, *backends: str, app_protocol: str = "", port_name: str = "http", namespace: str = "default"
+    ) -> None:
         port: Object = {"name": port_name, "port": 80}
         if app_protocol:
             port["appProtocol"] = app_protocol
-        self.informers.put("services", {"metadata": {"name": name}, "spec": {"ports": [port]}})
-        await self.endpoints(name, *backends, port_name=port_name)
+        meta = {"name": name, "namespace": namespace}
+        self.informers.put("services", {"metadata": meta, "spec": {"ports": [port]}})
+        await self.endpoints(name, *backends, port_name=port_name, namespace=namespace)
 
-    async def endpoints(self, name: str, *backends: str, port_name: str = "http") -> None:
+    async def endpoints(self, name: str, *backends: str, port_name: str = "http", namespace: str = "default") -> None:
         """One slice for each backend, since each has a port of its own."""
         slices = self.informers.by_plural["endpointslices"]
-        for obj in slices.by_index("service", ("default", name)):
+        for obj in slices.by_index("service", (namespace, name)):
             if obj["metadata"]["name"].removeprefix(f"{name}-") not in backends:
-                self.informers.delete("endpointslices", obj["metadata"]["name"])
+                self.informers.delete("endpointslices", obj["metadata"]["name"], namespace)
         for backend in backends:
             if backend not in self.backends:
                 self.backends[backend] = await Backend(backend).start()
             self.informers.put(
                 "endpointslices",
                 {
-                    "metadata": {"name": f"{name}-{backend}", "labels": {"kubernetes.io/service-name": name}},
+                    "metadata": {
+                        "name": f"{name}-{backend}",
+                        "namespace": namespace,
+                        "labels": {"kubernetes.io/service-name": name},
+                    },
                     "addressType": "IPv4",
                     "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
                     "ports": [{"name": port_name, "port": self.backends[backend].port}],
@@ -169,9 +203,9 @@ class Cluster:
         spec = {"rules": rules, **({"tls": tls} if tls else {}), **more}
         self.informers.put("ingresses", {"metadata": {"name": name, "annotations": annotations}, "spec": spec})
 
-    def secret(self, name: str, **data: str) -> None:
+    def secret(self, name: str, namespace: str = "default", **data: str) -> None:
         encoded = {k.replace("_", "."): base64.b64encode(v.encode()).decode() for k, v in data.items()}
-        self.informers.put("secrets", {"metadata": {"name": name}, "data": encoded})
+        self.informers.put("secrets", {"metadata": {"name": name, "namespace": namespace}, "data": encoded})
 
     async def settled(self) -> None:
         """Return when every change so far is in force."""
@@ -191,10 +225,12 @@ class Cluster:
         ssl: Any = None,
         method: str = "GET",
         body: bytes = b"",
+        sni: str = "",
+        address: str = "127.0.0.1",
         **headers: str,
     ) -> tuple[int, dict[str, str], str]:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port or self.http, ssl=ssl, server_hostname=host if ssl else None
+            address, port or self.http, ssl=ssl, server_hostname=(sni or host) if ssl else None
         )
         lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -208,9 +244,9 @@ class Cluster:
         first, *found = head.decode().split("\r\n")
         return int(first.split()[1]), {k.lower(): v for k, _, v in (h.partition(": ") for h in found)}, rest.decode()
 
-    async def who(self, host: str, path: str = "/") -> str:
+    async def who(self, host: str, path: str = "/", **more: Any) -> str:
         """The backend that answers, or the status code."""
-        code, _, body = await self.get(host, path)
+        code, _, body = await self.get(host, path, **more)
         return body.split(" ")[0] if code == 200 else str(code)
 
 
@@ -221,9 +257,9 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def cluster(run_dir: Path) -> AsyncIterator[Cluster]:
+async def cluster(run_dir: Path, gateway_api: bool = False) -> AsyncIterator[Cluster]:
     async with scope() as tasks:
-        made = Cluster(run_dir, tasks)
+        made = Cluster(run_dir, tasks, gateway_api)
         try:
             yield made
         finally:

@@ -105,14 +105,14 @@ def _joined(server: Server) -> str:
     return f"[{server.address}]:{server.port}" if ":" in server.address else f"{server.address}:{server.port}"
 
 
-def guilty(config: str, complaint: str) -> set[str]:
-    """The backends in whose sections, or in the way to them, HAProxy found its errors (`[FILE:LINE]` in its words)."""
+def guilty(config: str, complaint: str) -> tuple[set[str], list[str]]:
+    """What HAProxy complained of (`[FILE:LINE]` in its words): names of backends, and lines of choices."""
     lines = config.split("\n")
-    found = set()
+    found, choices = set(), []
     for number in re.findall(r"\[[^\]]*:(\d+)\]", complaint):
         last = min(int(number), len(lines)) - 1
-        if chosen := re.match(r" +use_backend ([^ %]+) if ", lines[last]):
-            found.add(chosen[1])
+        if lines[last].startswith("    use_backend ") and " if " in lines[last]:
+            choices.append(lines[last])
             continue
         for at in range(last, -1, -1):
             if lines[at] and not lines[at].startswith(" "):
@@ -120,4 +120,4 @@ def guilty(config: str, complaint: str) -> set[str]:
                 if words[0] == "backend" and words[1] != NOT_FOUND:
                     found.add(words[1])
                 break
-    return found
+    return found, choices

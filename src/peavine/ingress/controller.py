@@ -199,8 +199,9 @@ class Controller:
                 await self._haproxy.check(candidate)
                 break
             except HAProxyError as error:
-                guilty = config.guilty(rendered.config, str(error)) & routing.backends.keys()
-                if not guilty:
+                guilty, choices = config.guilty(rendered.config, str(error))
+                guilty &= routing.backends.keys()
+                if not guilty and not _drop_choices(routing, choices):
                     raise
                 self._drop(routing, guilty, str(error))
         candidate.rename(self._haproxy.config)
@@ -328,6 +329,21 @@ def _drop_from(routes: Routes, names: set[str]) -> None:
     for group, choices in routes.groups.items():
         left = [Choice(c.conditions, tuple(b for b in c.backends if b[0] not in names)) for c in choices]
         routes.groups[group] = tuple(c for c in left if c.backends)
+
+
+def _drop_choices(routing: Routing, lines: list[str]) -> bool:
+    """Leave out the possibilities that these lines of a configuration stand for; False if there are none."""
+    found = False
+    for face in routing.frontends.values():
+        for routes in (face.routes, face.streams, face.terminated):
+            for group, choices in (routes.groups if routes is not None else {}).items():
+                mine = [line for line in lines if f" {group} " in line]
+                bad = {c for c in choices for line in mine if c.conditions and " ".join(c.conditions) in line}
+                if routes is not None and bad:
+                    log.error("HAProxy refuses the conditions of %s", mine)
+                    routes.groups[group] = tuple(c for c in choices if c not in bad)
+                    found = True
+    return found
 
 
 def changes_of(backend: str, slots: list[Server | None], wanted: Sequence[Server]) -> list[str] | None:

@@ -55,11 +55,12 @@ class HAProxy:
         found = program()
         assert found is not None
         process = await asyncio.create_subprocess_exec(
-            found, "-c", "-q", "-f", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            found, "-c", "-f", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
         _, words = await process.communicate()
         if process.returncode:
-            raise HAProxyError(words.decode(errors="replace"))
+            alerts = [line for line in words.decode(errors="replace").splitlines() if line.startswith("[ALERT]")]
+            raise HAProxyError("\n".join(alerts))
 
     async def load(self) -> None:
         """Start with the configuration file, or reload it; returns when the new worker serves."""

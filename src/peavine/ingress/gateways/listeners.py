@@ -62,6 +62,8 @@ class Gateway:
     listeners: list[Listener]
     addresses: list[str]
     """Where it listens; empty strings: everywhere"""
+    chosen: bool = False
+    """Whether the Gateway names its addresses"""
     refused: Condition | None = None
     """Accepted, and why not, where the whole is refused"""
     unusable: Condition | None = None
@@ -94,7 +96,7 @@ def read_gateway(gateway: Object, objects: Objects, routing: Routing, listen: st
 def _addresses(gateway: Gateway, wanted: list[Object], objects: Objects) -> None:
     if not wanted:
         return
-    gateway.addresses = []
+    gateway.addresses, gateway.chosen = [], True
     for entry in wanted:
         type_, value = entry.get("type") or "IPAddress", entry.get("value") or ""
         if type_ != "IPAddress":

@@ -8,6 +8,8 @@ the table, any other a group.
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +69,7 @@ def http_match(match: Object) -> Match:
     kind, key = _EXACT, value
     if type_ == "RegularExpression":
         kind, key = _EXPRESSION, ""
-        conditions.insert(0, f"{{ path -m reg -- {quoted(f'^(?:{value})$')} }}")
+        conditions.insert(0, f"{{ path -m reg -- {_expression(value)} }}")
     elif any(c.isspace() or not c.isprintable() for c in value):
         raise Unsupported(f"the path {value!r} has spaces")
     elif type_ == "PathPrefix":
@@ -84,13 +86,13 @@ def grpc_match(match: Object) -> Match:
     conditions = [_condition(f"req.fhdr({header_name(h['name'])})", h) for h in headers]
     if asked.get("type") == "RegularExpression":
         kind, key = _EXPRESSION, ""
-        pattern = f"^/(?:{service or '[^/]+'})/(?:{method or '[^/]+'})$"
-        conditions.insert(0, f"{{ path -m reg -- {quoted(pattern)} }}")
+        pattern = f"/(?:{service or '[^/]+'})/(?:{method or '[^/]+'})"
+        conditions.insert(0, f"{{ path -m reg -- {_expression(pattern)} }}")
     elif service and method:
         kind, key = _EXACT, f"/{service}/{method}"
     elif method:
         kind, key = _METHOD, ""
-        conditions.insert(0, f"{{ path -m reg -- {quoted(f'^/[^/]+/{method}$')} }}")
+        conditions.insert(0, f"{{ path -m reg -- {_expression(f'/[^/]+/{method}')} }}")
     else:
         kind, key = _PREFIX, f"/{service}" if service else ""
     # What matches everything comes last.
@@ -100,8 +102,18 @@ def grpc_match(match: Object) -> Match:
 
 def _condition(sample: str, entry: Object) -> str:
     if entry.get("type") == "RegularExpression":
-        return f"{{ {sample} -m reg -- {quoted('^(?:' + entry['value'] + ')$')} }}"
+        return f"{{ {sample} -m reg -- {_expression(entry['value'])} }}"
     return f"{{ {sample} -m str -- {quoted(entry['value'])} }}"
+
+
+def _expression(text: str) -> str:
+    """For the whole of a value. HAProxy's expressions are PCRE; what Python's do not take is not supported."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise Unsupported(f"the expression {text!r}: {error}") from error
+    return quoted(f"^(?:{text})$")
 
 
 def add_offers(routes: Routes, offers: Iterable[Offer], own: Iterable[str] = ()) -> None:

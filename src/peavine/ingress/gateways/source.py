@@ -149,6 +149,7 @@ class Gateways:
                 }
             )
         own = [{"type": "IPAddress", "value": a} for a in gateway.addresses if a]
+        addresses = own if gateway.chosen else self._publish or own
         conditions = merged(
             old.get("conditions") or [],
             _of_gateway(gateway, bool(served)),
@@ -156,7 +157,8 @@ class Gateways:
             now,
             ("InsecureFrontendValidationMode",),
         )
-        addresses = [] if gateway.refused or gateway.unusable else own or self._publish
+        if gateway.refused or gateway.unusable:
+            addresses = []
         status = {**old, "listeners": listeners, "conditions": conditions, "addresses": addresses}
         return {key: value for key, value in status.items() if value != [] or key in old}
 
