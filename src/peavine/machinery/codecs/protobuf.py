@@ -1,8 +1,8 @@
 """The protobuf form of objects: `k8s\\0`, a `runtime.Unknown` envelope, and the message of the kind in it.
 
 Driven by the field numbers of the facts table: one closure a type and direction, compiled at first use. Fields whose
-numbers we do not know (of kinds newer than the table) are skipped on the way in, and an object that uses one has no
-protobuf form on the way out.
+numbers we do not know (newer than the table) are skipped on the way in and left out on the way out, as they are for a
+client that is older than they are.
 """
 
 from __future__ import annotations
@@ -50,16 +50,14 @@ class ProtobufError(ValueError):
 
 
 def encode(obj: dict[str, Any], schema: Schema) -> bytes:
-    """An object in its envelope. Raises ApiError 406 for a kind, or a field in use, without a protobuf form."""
+    """An object in its envelope. Raises ApiError 406 for a kind without a protobuf form."""
     api_version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
     type = type_of(api_version, kind, schema)
     if type is None:
-        raise _no_form(kind)
+        what = f"object does not implement the protobuf marshalling interface: {kind}"
+        raise ApiError(406, "NotAcceptable", what)
     type_meta = delimited(b"\x0a", api_version.encode()) + delimited(b"\x12", kind.encode())
-    try:
-        raw = _encoder(type)(obj)
-    except _NoNumber as missing:
-        raise _no_form(f"{kind} with field {missing}") from None
+    raw = _encoder(type)(obj)
     return MAGIC + delimited(b"\x0a", type_meta) + delimited(b"\x12", raw) + b"\x1a\x00\x22\x00"
 
 
@@ -128,14 +126,6 @@ def _partial(kind: str, schema: Schema) -> Type:
         return single
     both = fields_of(metadata=schema.meta("ListMeta"), items=Type("list", items=single))
     return Type("object", _META + kind, fields=both)
-
-
-def _no_form(what: str) -> ApiError:
-    return ApiError(406, "NotAcceptable", f"object does not implement the protobuf marshalling interface: {what}")
-
-
-class _NoNumber(Exception):
-    """A field in use whose number is not known."""
 
 
 # --- special messages
@@ -309,10 +299,6 @@ def _field_encoder(type: Type, number: tuple[int, ...], *, wrapped: bool = False
     return encode_delimited
 
 
-def _is_zero(value: Any) -> bool:
-    return all(map(_is_zero, value.values())) if isinstance(value, dict) else not value
-
-
 def _encode_message(type: Type) -> _Encode:
     table: dict[str, tuple[tuple[int, ...], Callable[[Any], list[bytes]]]] = {}
     for name, field in type.fields.items():
@@ -328,9 +314,7 @@ def _encode_message(type: Type) -> _Encode:
                 continue
             known = table.get(name)
             if known is None:
-                if name in ("kind", "apiVersion") or _is_zero(x):
-                    continue  # zero is what the reader assumes anyway
-                raise _NoNumber(name)
+                continue
             prefix, encode_field = known
             if prefix:
                 embedded.setdefault(prefix, []).extend(encode_field(x))
