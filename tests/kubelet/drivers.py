@@ -33,7 +33,7 @@ class CsiDriver:
             file.write(json.dumps([call, request], default=str) + "\n")
 
     async def capabilities(self, request: Object) -> Object:
-        return {"capabilities": [{"rpc": {"type": csi.STAGE_UNSTAGE}}]}
+        return {"capabilities": [{"rpc": {"type": kind}} for kind in (csi.STAGE_UNSTAGE, csi.EXPAND)]}
 
     async def info(self, request: Object) -> Object:
         return {"node_id": "the-node", "accessible_topology": {"segments": {"test.peavine.io/zone": "z"}}}
@@ -48,6 +48,10 @@ class CsiDriver:
         self._note("unstage", request)
         mounts.unmount(request["staging_target_path"])
         return {}
+
+    async def expand(self, request: Object) -> Object:
+        self._note("expand", request)
+        return {"capacity_bytes": request["capacity_range"]["required_bytes"]}
 
     async def publish(self, request: Object) -> Object:
         self._note("publish", request)
@@ -76,6 +80,7 @@ async def run_csi(root: Path, state: Path) -> None:
         ("NodeUnpublishVolume", driver.unpublish, "Empty"),
     ):
         server.add(csi.NODE + method, f"{method}Request", response, answer)
+    server.add(csi.NODE + "NodeExpandVolume", "NodeExpandVolumeRequest", "NodeExpandVolumeResponse", driver.expand)
     server.add(csi.NODE + "NodeGetCapabilities", "Empty", "NodeGetCapabilitiesResponse", driver.capabilities)
     server.add(csi.NODE + "NodeGetInfo", "Empty", "NodeGetInfoResponse", driver.info)
     socket = root / "plugins_registry" / "test-reg.sock"

@@ -136,6 +136,7 @@ class TestNode:
             "--cluster-dns=192.168.0.2",
             f"--pod-manifest-path={d}/manifests",
             "--max-pods=200",
+            "--housekeeping-interval=1",
             "--address=0.0.0.0",
             *(flags or self.flags),
             path=path,
@@ -281,7 +282,10 @@ class TestNode:
         except ConnectionError:
             return ""
 
-    async def _kubelet_get(self, path: str, query: dict[str, Any]) -> str:
+    def kubelet_post(self, path: str, **query: Any) -> str:
+        return self.run(self._kubelet_get(path, query, "POST"))
+
+    async def _kubelet_get(self, path: str, query: dict[str, Any], method: str = "GET") -> str:
         from peavine.client.config import ClientConfig
 
         pki = self.directory / "pki"
@@ -293,7 +297,7 @@ class TestNode:
         )
         client = Client(config, clock=REAL)
         try:
-            return (await (await client.raw("GET", path, query=query)).read()).decode()
+            return (await (await client.raw(method, path, query=query)).read()).decode()
         finally:
             client.close()
 

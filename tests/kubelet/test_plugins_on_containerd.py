@@ -100,10 +100,25 @@ def test_csi_volumes_are_staged_published_and_taken_back(node: TestNode) -> None
         assert published["publish_context"] == {"device": "sdb"}
         assert published["volume_context"]["csi.storage.k8s.io/pod.name"] == "stored"
         node.until(lambda: (where / "disk-1" / "f").exists(), bool, "the file")
+        # The volume grows while the pod runs: the controller has done its part, the node does its own.
+        pending = [{"type": "FileSystemResizePending", "status": "True"}]
+        shown = {"phase": "Bound", "capacity": {"storage": "1Gi"}, "conditions": pending}
+        node.run(claims.patch("csi-claim", {"status": shown}, "default", subresource="status"))
+        volumes_api = node.client.resource("v1", "persistentvolumes")
+        node.run(volumes_api.patch("csi1", {"spec": {"capacity": {"storage": "2Gi"}}}))
+        grown = node.until(
+            lambda: node.run(claims.get("csi-claim", "default"))["status"],
+            lambda status: status.get("capacity") == {"storage": "2Gi"},
+            "the claim shows the new size",
+        )
+        assert not grown.get("conditions")
+        assert [call for call, _ in calls(where)] == ["stage", "publish", "expand"]
+        assert calls(where)[2][1]["capacity_range"] == {"required_bytes": 2 << 30}
+        node.wait_event("stored", "FileSystemResizeSuccessful")
         node.kill_kubelet()
         node.start_kubelet()
         node.delete("stored")
-        assert [call for call, _ in calls(where)][2:] == ["unpublish", "unstage"]
+        assert [call for call, _ in calls(where)][3:] == ["unpublish", "unstage"]
         inline = [{"name": "v", "csi": {"driver": drivers.DRIVER, "volumeAttributes": {"size": "small"}}}]
         node.start_pod(node.pod("inline", {**FOREVER, "volumeMounts": container["volumeMounts"]}, volumes=inline))
         call, request = calls(where)[-1]

@@ -139,6 +139,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="reported at least this often",
     )
+    add(
+        "--housekeeping-interval",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="how often logs, limits and thresholds are looked at",
+    )
     add("--node-lease-duration-seconds", type=int, default=40, help="life of the node's lease")
     add("--system-reserved", type=_pairs, default={}, help="kept from pods for the system: cpu=100m,memory=1Gi")
     add("--kube-reserved", type=_pairs, default={}, help="kept from pods for Peavine")
@@ -256,6 +263,7 @@ def options_of(args: argparse.Namespace) -> Options:
         container_log_max_files=args.container_log_max_files,
         node_status_update_seconds=args.node_status_update_frequency,
         node_status_report_seconds=args.node_status_report_frequency,
+        housekeeping_seconds=args.housekeeping_interval,
         lease_duration_seconds=args.node_lease_duration_seconds,
         system_reserved=args.system_reserved,
         kube_reserved=args.kube_reserved,

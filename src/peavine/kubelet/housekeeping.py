@@ -11,6 +11,8 @@ from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.logs import rotation
 from peavine.kubelet.pods import resources
 from peavine.kubelet.pods.records import Container
+from peavine.kubelet.volumes.manager import VolumeManager
+from peavine.kubelet.volumes.source import VolumeError
 
 if TYPE_CHECKING:
     from peavine.kubelet.kubelet import Kubelet
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 10.0
 # Of each container, besides the present one, so many dead ones stay for `logs --previous`.
 DEAD_PER_CONTAINER = 1
 CONTAINER_GC_SECONDS = 60.0
@@ -30,18 +31,30 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Ends by cancellation."""
-        kubelet, rounds = self._kubelet, 0
+        kubelet, collect_at = self._kubelet, 0.0
         while True:
             try:
-                if rounds % 6 == 0:
+                if kubelet.clock.monotonic() >= collect_at:
+                    collect_at = kubelet.clock.monotonic() + CONTAINER_GC_SECONDS
                     await self.collect_containers()
                 await self.remove_orphans()
                 if kubelet.options.cgroups:
                     await rotation.rotate_all(kubelet)
+                    await self.grow_volumes()
             except (RpcError, OSError) as error:
                 log.info("housekeeping: %s", error)
-            rounds += 1
-            await kubelet.clock.sleep(EVERY_SECONDS)
+            await kubelet.clock.sleep(kubelet.options.housekeeping_seconds)
+
+    async def grow_volumes(self) -> None:
+        """Volumes that were expanded while pods use them: the node's part is done here."""
+        volumes = self._kubelet.volumes
+        assert isinstance(volumes, VolumeManager)
+        for worker in list(self._kubelet.workers.values()):
+            if worker.volumes is not None and worker.grace is None:
+                try:
+                    await volumes.grow(worker.pod)
+                except VolumeError as error:
+                    log.info("pod %s: %s", worker.key, error)
 
     async def collect_containers(self) -> None:
         """Remove dead containers beyond what is kept, and dead sandboxes that nothing belongs to."""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from peavine.kubelet.allocation.managers import Managers
     from peavine.kubelet.plugins.devices import Devices
     from peavine.kubelet.plugins.dra import DynamicResources
+    from peavine.kubelet.usernamespaces import UserNamespaces
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -134,6 +135,7 @@ class Kubelet:
         self.devices: Devices | None = None
         self.managers: Managers | None = None
         self.dynamic: DynamicResources | None = None
+        self.user_namespaces: UserNamespaces | None = None
         self._admitting = asyncio.Lock()
         # Container id -> bytes of its writable layer, as the runtime said last.
         self.writable_layers: dict[str, int] = {}
@@ -204,8 +206,11 @@ class Kubelet:
         from peavine.kubelet.allocation.managers import Managers
         from peavine.kubelet.plugins.devices import Devices
         from peavine.kubelet.plugins.dra import DynamicResources
+        from peavine.kubelet.usernamespaces import UserNamespaces
 
+        options = self.options
         self.devices, self.dynamic = Devices(self), DynamicResources(self)
+        self.user_namespaces = UserNamespaces(self.paths, max_pods=options.max_pods, per_pod=options.user_ids_per_pod)
         self.managers = Managers(self, [self.devices])
 
     def _start_node_duties(self, tasks: Scope) -> None:
@@ -288,6 +293,8 @@ class Kubelet:
         self.workers.pop(worker.uid, None)
         self._by_node.get(worker.node_name, set()).discard(worker)
         self.watch.forget(worker)
+        if self.user_namespaces is not None:
+            self.user_namespaces.release(worker.uid)
         self._ips.pop(worker.uid, None)
         self.crashes.forget(worker.uid)
         self.puller.forget_owner(worker.uid)
@@ -418,6 +425,10 @@ class Kubelet:
         if self.managers is not None:
             self.managers.fill(pod["metadata"]["uid"], container["name"], found)
         return found
+
+    def user_namespace(self, pod: Object) -> Message | None:
+        """CRI's UserNamespace of the pod. Raises ValueError if no range is free."""
+        return self.user_namespaces.options(pod) if self.user_namespaces is not None else None
 
     async def runtime_handler(self, pod: Object) -> str:
         name = (pod.get("spec") or {}).get("runtimeClassName")

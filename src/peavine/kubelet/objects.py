@@ -58,6 +58,7 @@ def referenced(pod: Object) -> set[tuple[str, str]]:
         for source in (volume.get("projected") or {}).get("sources") or []:
             add("ConfigMap", (source.get("configMap") or {}).get("name"))
             add("Secret", (source.get("secret") or {}).get("name"))
+        add("Secret", ((volume.get("iscsi") or {}).get("secretRef") or {}).get("name"))
         csi = volume.get("csi") or {}
         add("Secret", (csi.get("nodePublishSecretRef") or {}).get("name"))
     return found

@@ -52,6 +52,8 @@ class Options:
     cpu_cfs_quota: bool = True
     container_log_max_bytes: int = 10 << 20
     container_log_max_files: int = 5
+    # How often directories, logs, limits and thresholds are looked at.
+    housekeeping_seconds: float = 10.0
     # Node
     node_status_update_seconds: float = 10.0
     node_status_report_seconds: float = 300.0
@@ -92,3 +94,4 @@ class Options:
     topology_manager_scope: str = "container"
     topology_manager_policy_options: dict[str, str] = field(default_factory=dict)
     reserved_cpus: str = ""
+    user_ids_per_pod: int = 65536

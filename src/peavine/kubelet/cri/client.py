@@ -13,12 +13,19 @@ CALL_SECONDS_MAX = 120.0
 # A pull ends when the runtime says so: it has its own limit on lack of progress.
 PULL_SECONDS_MAX = 3600.0
 
-_CONTAINERD_EVENTS = """
+_CONTAINERD = """
 SubscribeRequest: filters=1:string*
 Envelope: namespace=2:string topic=3:string event=4:Any
 Any: type_url=1:string value=2:bytes
+Empty:
+KillRequest: container_id=1:string exec_id=2:string signal=3:uint32 all=4:bool
+ListStatusesRequest: filters=1:string*
+ListStatusesResponse: statuses=1:Ingest*
+Ingest: ref=3:string offset=4:int64 total=5:int64
 TaskExit: container_id=1:string id=2:string pid=3:uint32 exit_status=4:uint32
 """
+# containerd keeps what CRI made in a namespace of this name.
+_NAMESPACE = (("containerd-namespace", "k8s.io"),)
 _CRI_EVENTS = {0: "created", 1: "started", 2: "exited", 3: "deleted"}
 
 
@@ -72,6 +79,16 @@ class CriClient:
     async def stop_container(self, container_id: str, timeout: int) -> None:
         request = {"container_id": container_id, "timeout": timeout}
         await self._call(RUNTIME + "StopContainer", request, timeout + CALL_SECONDS_MAX)
+
+    async def signal_container(self, container_id: str, number: int) -> None:
+        """CRI has no word for it; containerd's own service of tasks has."""
+        channel = Channel(self.endpoint, Codec(_CONTAINERD))
+        try:
+            request = {"container_id": container_id, "signal": number}
+            path = "/containerd.services.tasks.v1.Tasks/Kill"
+            await channel.call(path, "KillRequest", "Empty", request, 10, metadata=_NAMESPACE)
+        finally:
+            await channel.close()
 
     async def remove_container(self, container_id: str) -> None:
         await self._call(RUNTIME + "RemoveContainer", {"container_id": container_id})
@@ -130,6 +147,19 @@ class CriClient:
         request: Message = {"image": {"image": image}, "auth": auth, "sandbox_config": sandbox}
         return (await self._call(IMAGE + "PullImage", request, PULL_SECONDS_MAX))["image_ref"]
 
+    async def pull_progress(self) -> list[tuple[str, int, int]]:
+        """(digest, bytes that are here, bytes in all) of layers that are being pulled. CRI tells nothing of a pull
+        under way; containerd's content store does."""
+        channel = Channel(self.endpoint, Codec(_CONTAINERD))
+        try:
+            path = "/containerd.services.content.v1.Content/ListStatuses"
+            answer = await channel.call(
+                path, "ListStatusesRequest", "ListStatusesResponse", {}, 10, metadata=_NAMESPACE
+            )
+        finally:
+            await channel.close()
+        return [(i.get("ref", ""), i.get("offset", 0), i.get("total", 0)) for i in answer.get("statuses", [])]
+
     async def remove_image(self, image: str) -> None:
         await self._call(IMAGE + "RemoveImage", {"image": {"image": image}})
 
@@ -150,7 +180,7 @@ class CriClient:
         except RpcError as error:
             if error.code != "UNIMPLEMENTED":
                 raise
-        codec = Codec(_CONTAINERD_EVENTS)
+        codec = Codec(_CONTAINERD)
         channel = Channel(self.endpoint, codec)
         try:
             request = {"filters": ['topic=="/tasks/exit"', 'topic=="/tasks/oom"']}

@@ -58,6 +58,9 @@ class Runtime(Protocol):
     async def stop_container(self, container_id: str, timeout: int) -> None:
         """The stop signal, then a kill after `timeout` seconds; returns once the container has ended."""
 
+    async def signal_container(self, container_id: str, number: int) -> None:
+        """Send a signal to its first process; RpcError UNIMPLEMENTED where the runtime has no way."""
+
     async def remove_container(self, container_id: str) -> None: ...
 
     async def container_status(self, container_id: str) -> Message: ...
@@ -91,6 +94,9 @@ class Runtime(Protocol):
     async def image_status(self, image: str) -> Message | None: ...
 
     async def pull_image(self, image: str, auth: Message | None = None, sandbox: Message | None = None) -> str: ...
+
+    async def pull_progress(self) -> list[tuple[str, int, int]]:
+        """(reference, bytes that are here, bytes in all) of what is being pulled, as far as the runtime tells."""
 
     async def remove_image(self, image: str) -> None: ...
 

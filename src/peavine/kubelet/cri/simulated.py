@@ -357,6 +357,12 @@ class SimulatedRuntime:
         else:
             self._end(container, 137 if timeout <= 0 else 143)
 
+    async def signal_container(self, container_id: str, number: int) -> None:
+        self._end(self._container(container_id), 128 + number)
+
+    async def pull_progress(self) -> list[tuple[str, int, int]]:
+        return []
+
     async def remove_container(self, container_id: str) -> None:
         container = self._containers.pop(container_id, None)
         if container is None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import scope
 from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 
 Object = dict[str, Any]
 Record = Callable[[str, str, str], None]
 
+# A pull that takes longer says how far it has come, this often.
+PROGRESS_SECONDS = 10.0
 BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX = 10.0, 300.0
 PARALLEL_PULLS_MAX = 5
 
@@ -61,6 +64,18 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
     return f"{int(seconds // 60)}m" + f"{seconds % 60:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / (1 << 20):.1f}"
+
+
+async def _failure(work: Coroutine[Any, Any, None]) -> RpcError | None:
+    try:
+        await work
+    except RpcError as error:
+        return error
+    return None
 
 
 class Puller:
@@ -146,7 +161,7 @@ class Puller:
         try:
             async with self._places:
                 waited = self._clock.monotonic()
-                await self._with_each_credential(name, credentials, sandbox)
+                await self._telling(image, record, self._with_each_credential(name, credentials, sandbox))
             found = await self._runtime.image_status(name)
             if found is None:
                 raise RpcError("NOT_FOUND", f'failed to resolve reference "{name}" after the pull')
@@ -165,6 +180,31 @@ class Puller:
             f" ({_duration(now - begun)} including waiting). Image size: {found.get('size', 0)} bytes.",
         )
         return found
+
+    async def _telling(self, image: str, record: Record, pull: Coroutine[Any, Any, None]) -> None:
+        """Pull, and say now and then how far it has come."""
+        async with scope() as tasks:
+            telling = tasks.start(self._tell_progress(image, record), name=f"progress of {image}")
+            # An error that leaves a scope would be wrapped.
+            failure = await _failure(pull)
+            telling.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _tell_progress(self, image: str, record: Record) -> None:
+        begun = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(PROGRESS_SECONDS)
+            try:
+                layers = await self._runtime.pull_progress()
+            except RpcError:
+                # Only containerd tells.
+                return
+            have, total = sum(layer[1] for layer in layers), sum(layer[2] for layer in layers)
+            passed = _duration(round(self._clock.monotonic() - begun))
+            # The runtime does not say which layer is of which image: with several pulls, the numbers are all of them.
+            shown = f": {_mebibytes(have)} of {_mebibytes(total)} MiB in {len(layers)} layers" if layers else ""
+            record("Normal", "Pulling", f'Still pulling image "{image}" after {passed}{shown}')
 
     async def _with_each_credential(
         self, name: str, credentials: Callable[[str], Awaitable[list[Message]]] | None, sandbox: Message | None

@@ -1,7 +1,7 @@
 """Eviction: when memory, disk or process numbers run short, pods go, in upstream's order, until there is room again.
 
-Observations and choices are pure functions; `Evictor.run` looks every ten seconds. Limits of single pods (emptyDir
-sizes, ephemeral storage) are enforced here too.
+Observations and choices are pure functions; `Evictor.run` looks every `housekeeping_seconds`. Limits of single pods
+(emptyDir sizes, ephemeral storage) are enforced here too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
-LOOK_SECONDS = 10.0
 
 # signal -> (condition of the node, resource that pods are ranked by)
 SIGNALS = {
@@ -142,7 +141,7 @@ class Evictor:
                 await self.look()
             except OSError as error:
                 log.info("eviction: %s", error)
-            await self._kubelet.clock.sleep(LOOK_SECONDS)
+            await self._kubelet.clock.sleep(self._kubelet.options.housekeeping_seconds)
 
     async def look(self) -> None:
         """Set the node's conditions, and evict at most one pod."""

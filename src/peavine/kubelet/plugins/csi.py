@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from peavine.kubelet.pods.environment import ObjectMissing, text_data
 from peavine.kubelet.rpc import Channel, Codec, RpcError
+from peavine.kubelet.volumes.claims import grown_status
 from peavine.kubelet.volumes.local import own
 from peavine.kubelet.volumes.objects import fs_group
 from peavine.kubelet.volumes.source import Ready, VolumeError, VolumeHost
 from peavine.linux import mounts
 from peavine.machinery.errors import ApiError
+from peavine.machinery.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from peavine.kubelet.kubelet import Kubelet
@@ -39,6 +41,9 @@ NodeStageVolumeRequest: volume_id=1:string publish_context=2:map<string,string> 
 NodeUnstageVolumeRequest: volume_id=1:string staging_target_path=2:string
 NodePublishVolumeRequest: volume_id=1:string publish_context=2:map<string,string> staging_target_path=3:string target_path=4:string volume_capability=5:VolumeCapability readonly=6:bool secrets=7:map<string,string> volume_context=8:map<string,string>
 NodeUnpublishVolumeRequest: volume_id=1:string target_path=2:string
+CapacityRange: required_bytes=1:int64 limit_bytes=2:int64
+NodeExpandVolumeRequest: volume_id=1:string volume_path=2:string capacity_range=3:CapacityRange staging_target_path=4:string volume_capability=5:VolumeCapability secrets=6:map<string,string>
+NodeExpandVolumeResponse: capacity_bytes=1:int64
 RpcType: type=1:enum
 NodeServiceCapability: rpc=1:RpcType
 NodeGetCapabilitiesResponse: capabilities=1:NodeServiceCapability*
@@ -46,7 +51,7 @@ Topology: segments=1:map<string,string>
 NodeGetInfoResponse: node_id=1:string max_volumes_per_node=2:int64 accessible_topology=3:Topology
 """  # noqa: E501
 NODE = "/csi.v1.Node/"
-STAGE_UNSTAGE, VOLUME_MOUNT_GROUP = 1, 6
+STAGE_UNSTAGE, EXPAND, VOLUME_MOUNT_GROUP = 1, 3, 6
 ACCESS_MODES = {"ReadWriteOnce": 1, "ReadOnlyMany": 3, "ReadWriteMany": 5, "ReadWriteOncePod": 6}
 CALL_SECONDS = 120.0
 DATA = "vol_data.json"
@@ -160,7 +165,8 @@ class CsiSource:
         uid = pod["metadata"]["uid"]
         handle = spec.get("volumeHandle") or "csi-" + hashlib.sha256(f"{uid}{volume['name']}".encode()).hexdigest()
         target = where / "mount"
-        if mounts.is_mounted(target):
+        if (where / DATA).exists() and (block or mounts.is_mounted(target)) and target.exists():
+            await self.grow(host, pod, volume, where)
             return Ready(target, readonly=bool(volume.get("readOnly")), device=block)
         described = await self._csi_driver(host, driver.name)
         context = dict(spec.get("volumeAttributes") or {})
@@ -192,10 +198,47 @@ class CsiSource:
                 "secrets": await self._secrets(host, reference, pod),
             },
         )
+        await self.grow(host, pod, volume, where)
         readonly = bool(spec.get("readOnly") or volume.get("readOnly"))
         if not readonly and not block and _gets_group(described, spec, volume, driver):
             own(target, pod)
         return Ready(target, readonly=readonly, device=block)
+
+    async def grow(self, host: VolumeHost, pod: Object, volume: Object, where: Path) -> None:
+        """Have the driver take the room that a volume has got, and say so in the claim. Raises VolumeError."""
+        growth, spec = volume.get("growth"), volume["csi"]
+        driver = self._driver(spec["driver"])
+        if not growth or EXPAND not in driver.capabilities:
+            return
+        staging = self._staging(driver.name, spec["volumeHandle"])
+        request = {
+            "volume_id": spec["volumeHandle"],
+            "volume_path": str(where / "mount"),
+            "capacity_range": {"required_bytes": parse_quantity(growth["size"]).value()},
+            "staging_target_path": str(staging) if STAGE_UNSTAGE in driver.capabilities else "",
+            "volume_capability": self._capability(pod, volume, driver, bool(volume.get("block"))),
+            "secrets": await self._secrets(host, spec.get("nodeExpandSecretRef"), pod),
+        }
+        record, shown = self._kubelet.recorder.event, volume["persistent"]
+        try:
+            await driver.call("NodeExpandVolume", request, "NodeExpandVolumeResponse")
+            resource = self._kubelet.client.resource("v1", "persistentvolumeclaims")
+            claim = await resource.get(growth["claim"], growth["namespace"])
+            patch = grown_status(claim, growth["size"])
+            await resource.patch(growth["claim"], patch, growth["namespace"], subresource="status")
+        except (VolumeError, ApiError) as error:
+            message = f'NodeExpandVolume.NodeExpandVolume failed for volume "{shown}" : {error}'
+            record(pod, "Warning", "VolumeResizeFailed", message)
+            raise VolumeError(message) from error
+        message = f'MountVolume.NodeExpandVolume succeeded for volume "{shown}"'
+        record(pod, "Normal", "FileSystemResizeSuccessful", message)
+
+    def may_grow(self, where: Path) -> bool:
+        """Whether the volume that is set up there is of a driver that can expand volumes."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            driver = self._drivers.drivers.get(json.loads((where / DATA).read_text())["driverName"])
+            return driver is not None and EXPAND in driver.capabilities
+        return False
 
     def _capability(self, pod: Object, volume: Object, driver: Driver, block: bool) -> Object:
         spec = volume["csi"]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peavine.kubelet.cri.signals import CRI_NUMBERS
 from peavine.kubelet.pods import records
 from peavine.kubelet.pods.actions import container_hash
 from peavine.kubelet.pods.environment import expand
@@ -13,7 +14,6 @@ from peavine.kubelet.pods.sandbox import pod_labels
 
 Object = dict[str, Any]
 
-# Linux numbers, with which CRI names its signals since 1.33; 0 is the runtime's default.
 TERMINATION_PATH_DEFAULT = "/dev/termination-log"
 
 
@@ -42,8 +42,8 @@ def kept_annotations(pod: Object, container: Object, restart_count: int) -> dict
         found[records.POD_DELETION_GRACE] = str(meta["deletionGracePeriodSeconds"])
     if container.get("ports"):
         found[records.PORTS] = json.dumps(container["ports"])
-    hook = (container.get("lifecycle") or {}).get("preStop")
-    if hook:
+    lifecycle = container.get("lifecycle") or {}
+    if lifecycle.get("preStop") or lifecycle.get("stopSignal"):
         found[records.PRE_STOP] = json.dumps(container)
     return found
 
@@ -79,6 +79,9 @@ def container_config(
         "tty": bool(container.get("tty")),
         "linux": linux,
     }
+    signal = (container.get("lifecycle") or {}).get("stopSignal")
+    if signal:
+        config["stop_signal"] = CRI_NUMBERS.get(signal, 0)
     if cdi_devices:
         config["CDI_devices"] = [{"name": name} for name in cdi_devices]
     return config

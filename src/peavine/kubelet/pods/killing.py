@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from peavine.api.core.resources import is_sidecar
 from peavine.base.lifetimes import scope
-from peavine.kubelet.cri.runtime import RpcError
+from peavine.kubelet.cri.runtime import CONTAINER_RUNNING, RpcError
+from peavine.kubelet.cri.signals import linux_number
 from peavine.kubelet.pods.hooks import HookError, run_hook
 from peavine.kubelet.pods.records import POD_GRACE, PRE_STOP, Container, PodRecord
 
@@ -120,10 +121,31 @@ async def _hook_then_stop(
         except TimeoutError:
             log.info("preStop of %s in pod %s took longer than its grace period", record.name, worker.key)
         limit = max(GRACE_SECONDS_MIN, limit - (clock.monotonic() - begun))
-    await _stop(worker, record, limit)
+    signal = ((spec or {}).get("lifecycle") or {}).get("stopSignal") or ""
+    await _stop(worker, record, limit, signal)
 
 
-async def _stop(worker: PodWorker, record: Container, seconds: float) -> None:
+async def _signalled(worker: PodWorker, record: Container, seconds: float, signal: str) -> float:
+    """For a runtime that knows no stop signal of containers: send it ourselves, and wait. Returns what time is left
+    for the runtime's own way, which is to kill."""
+    kubelet, waited, pause = worker.kubelet, 0.0, 0.02
+    try:
+        await kubelet.runtime.signal_container(record.id, linux_number(signal))
+    except (RpcError, ValueError) as error:
+        log.info("stop signal %s for %s in pod %s: %s", signal, record.name, worker.key, error)
+        return seconds
+    while waited < seconds:
+        await kubelet.clock.sleep(pause)
+        waited, pause = waited + pause, min(0.5, pause * 2)
+        status = await kubelet.runtime.container_status(record.id)
+        if status.get("state") != CONTAINER_RUNNING:
+            break
+    return 0.0
+
+
+async def _stop(worker: PodWorker, record: Container, seconds: float, signal: str = "") -> None:
+    if signal and seconds >= 1 and not worker.kubelet.features.stop_signals:
+        seconds = await _signalled(worker, record, seconds, signal)
     try:
         await worker.kubelet.runtime.stop_container(record.id, int(seconds + 0.5))
     except RpcError as error:

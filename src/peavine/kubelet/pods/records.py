@@ -16,6 +16,7 @@ from peavine.kubelet.cri.runtime import (
     SANDBOX_READY,
     Message,
 )
+from peavine.kubelet.cri.signals import NAMES
 
 POD_NAME, POD_NAMESPACE, POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
@@ -63,6 +64,7 @@ class Container:
     annotations: dict[str, str] = field(default_factory=dict)
     resources: Message | None = None
     user: Message | None = None
+    stop_signal: str = ""
 
 
 @dataclass(slots=True)
@@ -137,6 +139,7 @@ def container_record(status: Message, sandbox_id: str) -> Container:
         annotations=annotations,
         resources=(status.get("resources") or {}).get("linux"),
         user=(status.get("user") or {}).get("linux"),
+        stop_signal=NAMES.get(status.get("stop_signal", 0), ""),
     )
 
 

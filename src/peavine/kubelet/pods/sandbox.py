@@ -31,11 +31,12 @@ def sandbox_config(
     cgroup_parent: str,
     root: Path,
     default_seccomp: bool = False,
+    users: Object | None = None,
 ) -> Object:
     meta, spec = pod["metadata"], pod.get("spec") or {}
     linux: Object = {
         "cgroup_parent": cgroup_parent,
-        "security_context": security.sandbox_context(pod, default_seccomp=default_seccomp, root=root),
+        "security_context": security.sandbox_context(pod, default_seccomp=default_seccomp, root=root, users=users),
     }
     sysctls = (spec.get("securityContext") or {}).get("sysctls") or []
     if sysctls:

@@ -57,8 +57,8 @@ def effective(pod: Object, container: Object, name: str) -> Any:
     return own if own is not None else ((pod.get("spec") or {}).get("securityContext") or {}).get(name)
 
 
-def namespaces(pod: Object, target: str = "") -> Object:
-    """`target` is the container whose processes an ephemeral container is to see."""
+def namespaces(pod: Object, target: str = "", users: Object | None = None) -> Object:
+    """`target` is the container whose processes an ephemeral container is to see, `users` CRI's UserNamespace."""
     spec = pod.get("spec") or {}
     pid = NAMESPACE_CONTAINER
     if spec.get("hostPID"):
@@ -74,6 +74,9 @@ def namespaces(pod: Object, target: str = "") -> Object:
     }
     if pid == NAMESPACE_TARGET:
         options["target_id"] = target
+    if users is not None:
+        # Mode POD is zero.
+        options["userns_options"] = users
     return options
 
 
@@ -113,7 +116,7 @@ def supplemental_groups(pod: Object, volume_groups: list[int]) -> list[int]:
     return list(dict.fromkeys([*groups, *volume_groups]))
 
 
-def sandbox_context(pod: Object, *, default_seccomp: bool, root: Path) -> Object:
+def sandbox_context(pod: Object, *, default_seccomp: bool, root: Path, users: Object | None = None) -> Object:
     spec = pod.get("spec") or {}
     context = spec.get("securityContext") or {}
     privileged = any(
@@ -121,7 +124,7 @@ def sandbox_context(pod: Object, *, default_seccomp: bool, root: Path) -> Object
         for c in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
     )
     found: Object = {
-        "namespace_options": namespaces(pod),
+        "namespace_options": namespaces(pod, users=users),
         "privileged": privileged,
         # The sandbox itself runs nothing but pause.
         "seccomp": {"profile_type": PROFILE_RUNTIME_DEFAULT},
@@ -149,6 +152,7 @@ def container_context(
     volume_groups: list[int],
     default_seccomp: bool,
     root: Path,
+    users: Object | None = None,
 ) -> Object:
     """CRI's LinuxContainerSecurityContext. `image_user` is CRI's Image (`uid`, `username`). Raises ConfigError."""
     context = container.get("securityContext") or {}
@@ -158,7 +162,7 @@ def container_context(
         _check_not_root(container, user, image_user)
     found: Object = {
         "privileged": privileged,
-        "namespace_options": namespaces(pod, target),
+        "namespace_options": namespaces(pod, target, users),
         "readonly_rootfs": bool(context.get("readOnlyRootFilesystem")),
         "no_new_privs": _no_new_privs(context),
         "seccomp": seccomp(

@@ -48,6 +48,7 @@ def sandbox_message(worker: PodWorker, attempt: int) -> Message:
         cgroup_parent=kubelet.pod_group(pod) if options.cgroups else "",
         root=options.root_dir,
         default_seccomp=options.seccomp_default,
+        users=kubelet.user_namespace(pod),
     )
 
 
@@ -55,11 +56,9 @@ async def start_sandbox(worker: PodWorker, attempt: int) -> Sandbox:
     kubelet, pod = worker.kubelet, worker.pod
     kubelet.prepare_pod(pod)
     try:
-        config = sandbox_message(worker, attempt)
         handler = await kubelet.runtime_handler(pod)
-        if (pod.get("spec") or {}).get("hostUsers") is False and kubelet.options.cgroups:
-            # Mappings are not handed out yet, and a pod that asks for them must not run without.
-            raise ValueError(f'runtime handler "{handler}" does not support user namespaces')
+        _check_user_namespace(worker, handler)
+        config = sandbox_message(worker, attempt)
         sandbox_id = await kubelet.runtime.run_sandbox(config, handler)
     except (RpcError, ValueError) as error:
         kubelet.recorder.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
@@ -67,6 +66,13 @@ async def start_sandbox(worker: PodWorker, attempt: int) -> Sandbox:
             raise ConfigError(str(error)) from error
         raise
     return sandbox_record(await kubelet.runtime.sandbox_status(sandbox_id))
+
+
+def _check_user_namespace(worker: PodWorker, handler: str) -> None:
+    """Raises ValueError: a pod that asks for IDs of its own must not run without."""
+    kubelet, wanted = worker.kubelet, (worker.pod.get("spec") or {}).get("hostUsers") is False
+    if wanted and kubelet.options.cgroups and not kubelet.features.handler_can(handler, "user_namespaces"):
+        raise ValueError(f'RuntimeClass handler "{handler}" does not support user namespaces')
 
 
 def _crash_key(worker: PodWorker, spec: Object) -> str:
@@ -227,10 +233,7 @@ async def _config(worker: PodWorker, spec: Object, image: Message, attempt: int,
     )
     assert worker.volumes is not None
     mounts, devices = kubelet.volumes.container_mounts(pod, spec, worker.volumes, variables)
-    if any(m.get("recursive_read_only") for m in mounts):
-        handler = await kubelet.runtime_handler(pod)
-        if not kubelet.features.handler_can(handler, "recursive_read_only_mounts"):
-            raise ConfigError(f'failed to resolve recursive read-only mode: runtime handler "{handler}" lacks it')
+    await _settle_recursive_read_only(worker, spec, mounts)
     mounts += _own_mounts(worker, spec, attempt, ips, {m["container_path"] for m in mounts})
     target = ""
     if spec.get("targetContainerName"):
@@ -249,6 +252,7 @@ async def _config(worker: PodWorker, spec: Object, image: Message, attempt: int,
             volume_groups=worker.volumes.groups,
             default_seccomp=kubelet.options.seccomp_default,
             root=kubelet.options.root_dir,
+            users=kubelet.user_namespace(pod),
         ),
     }
     extra = await kubelet.devices_of(worker, spec)
@@ -264,6 +268,27 @@ async def _config(worker: PodWorker, spec: Object, image: Message, attempt: int,
         cdi_devices=extra.cdi_devices,
         linux=linux,
     )
+
+
+async def _settle_recursive_read_only(worker: PodWorker, spec: Object, mounts: list[Message]) -> None:
+    """`IfPossible` becomes what the runtime can; `Enabled` where it cannot is refused. Raises ConfigError."""
+    asked = {
+        mount["mountPath"]: mount["recursiveReadOnly"]
+        for mount in spec.get("volumeMounts") or []
+        if mount.get("recursiveReadOnly") in ("Enabled", "IfPossible")
+    }
+    if not asked:
+        return
+    kubelet = worker.kubelet
+    handler = await kubelet.runtime_handler(worker.pod)
+    able = kubelet.features.handler_can(handler, "recursive_read_only_mounts")
+    if not able and "Enabled" in asked.values():
+        raise ConfigError(f'failed to resolve recursive read-only mode: runtime handler "{handler}" lacks it')
+    for mount in mounts:
+        if able and mount["container_path"] in asked and mount.get("readonly"):
+            mount["recursive_read_only"] = True
+    if able:
+        worker.recursive = worker.recursive | {(spec["name"], path) for path in asked}
 
 
 def _own_mounts(worker: PodWorker, spec: Object, attempt: int, ips: list[str], taken: set[str]) -> list[Message]:

@@ -41,6 +41,8 @@ class Look:
     start_time: float = 0.0
     more_conditions: list[Object] = field(default_factory=list)
     allocated: Callable[[Object], Object | None] = lambda container: None
+    # (container, mount path) -> whether a read-only mount is so for all mounts below it
+    recursive: Callable[[str, str], bool] = lambda name, path: False
 
 
 def stamp(seconds: float) -> str:
@@ -121,6 +123,9 @@ def container_status(
             status["resources"] = resources
             if resources.get("requests"):
                 status["allocatedResources"] = resources["requests"]
+        signal = (container.get("lifecycle") or {}).get("stopSignal") or current.stop_signal
+        if signal:
+            status["stopSignal"] = signal
         if current.user:
             status["user"] = {"linux": _user(current.user)}
     mounts = [
@@ -128,7 +133,10 @@ def container_status(
             "name": m["name"],
             "mountPath": m["mountPath"],
             **(
-                {"readOnly": True, "recursiveReadOnly": m.get("recursiveReadOnly", "Disabled")}
+                {
+                    "readOnly": True,
+                    "recursiveReadOnly": "Enabled" if look.recursive(name, m["mountPath"]) else "Disabled",
+                }
                 if m.get("readOnly")
                 else {}
             ),

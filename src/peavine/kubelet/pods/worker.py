@@ -75,6 +75,7 @@ class PodWorker:
         "more_conditions",
         "node_name",
         "reasons",
+        "recursive",
         "removed",
         "reporter",
         "requests",
@@ -114,6 +115,8 @@ class PodWorker:
         self.hooks_pending: frozenset[str] = NONE
         self.expected_exits: frozenset[str] = NONE
         self.lost_sandboxes: frozenset[str] = NONE
+        # (container, mount path) of mounts that are read-only down to the last mount below.
+        self.recursive: frozenset[tuple[str, str]] = frozenset()
         self.reporter = Reporter(self)
         self._seen: dict[str, Container] = {}
         self._seen_sandboxes: dict[str, Sandbox] = {}

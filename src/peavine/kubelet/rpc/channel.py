@@ -37,7 +37,14 @@ class Channel:
         self._methods: dict[str, Any] = {}
 
     async def call(
-        self, path: str, request_type: str, response_type: str, request: Message, timeout: float | None = None
+        self,
+        path: str,
+        request_type: str,
+        response_type: str,
+        request: Message,
+        timeout: float | None = None,
+        *,
+        metadata: tuple[tuple[str, str], ...] | None = None,
     ) -> Message:
         """One unary call. Raises RpcError."""
         import grpc.aio
@@ -50,7 +57,7 @@ class Channel:
                 response_deserializer=self._codec.decoder(response_type),
             )
         try:
-            return await method(request, timeout=timeout)
+            return await method(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise RpcError(error.code().name, error.details() or "") from error
         except grpc.aio.UsageError as error:

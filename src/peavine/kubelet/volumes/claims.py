@@ -6,16 +6,19 @@ from typing import Any
 
 from peavine.kubelet.volumes.source import VolumeError, VolumeHost
 from peavine.machinery.errors import ApiError
+from peavine.machinery.quantity import parse_quantity
 
 Object = dict[str, Any]
 
+STORAGE = "storage"
 SOURCES = ("hostPath", "local", "nfs", "iscsi", "csi")
 
 
 async def resolve(host: VolumeHost, pod: Object, volume: Object) -> Object:
     """The volume's spec with the PersistentVolume's source in place of the claim. Raises VolumeError.
 
-    `block` is set for a volume that goes into containers as a device, `persistent` names the PersistentVolume.
+    `block` is set for a volume that goes into containers as a device, `persistent` names the PersistentVolume, and
+    `growth` says what the node has still to do for a volume that has grown.
     """
     namespace = pod["metadata"]["namespace"]
     if "ephemeral" in volume:
@@ -55,9 +58,36 @@ async def resolve(host: VolumeHost, pod: Object, volume: Object) -> Object:
     }
     if readonly or bool((spec.get(source) or {}).get("readOnly")):
         resolved["readOnly"] = True
+    resolved["growth"] = _growth(claim, spec)
     if spec.get("volumeMode") == "Block":
         resolved["block"] = True
     group = (persistent["metadata"].get("annotations") or {}).get("pv.beta.kubernetes.io/gid")
     if group and group.isdigit():
         resolved["group"] = int(group)
     return resolved
+
+
+def _growth(claim: Object, volume: Object) -> Object | None:
+    """{namespace, claim, size} if the volume is bigger than what the claim shows: its file system has to follow."""
+    size = (volume.get("capacity") or {}).get(STORAGE)
+    shown = ((claim.get("status") or {}).get("capacity") or {}).get(STORAGE)
+    if not size or not shown or not parse_quantity(shown) < parse_quantity(size):
+        return None
+    return {"namespace": claim["metadata"]["namespace"], "claim": claim["metadata"]["name"], "size": size}
+
+
+def grown_status(claim: Object, size: str) -> Object:
+    """The merge patch of the claim's status once the node has done its part."""
+    status = claim.get("status") or {}
+    kept = [
+        condition
+        for condition in status.get("conditions") or []
+        if condition.get("type") not in ("FileSystemResizePending", "Resizing", "NodeResizeError")
+    ]
+    return {
+        "status": {
+            "capacity": {**(status.get("capacity") or {}), STORAGE: size},
+            "conditions": kept or None,
+            "allocatedResourceStatuses": None,
+        }
+    }

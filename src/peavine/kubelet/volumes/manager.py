@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peavine.kubelet.cri.runtime import PROPAGATION
 from peavine.kubelet.pods.environment import ConfigError, expand
+from peavine.kubelet.volumes.iscsi import Iscsi
 from peavine.kubelet.volumes.local import EmptyDir, HostPath, Image, Local
-from peavine.kubelet.volumes.network import Iscsi, Nfs
+from peavine.kubelet.volumes.network import Nfs
 from peavine.kubelet.volumes.objects import ConfigMap, DownwardApi, Projected, Secret
 from peavine.kubelet.volumes.source import Ready, Source, VolumeError, VolumeHost
 from peavine.linux import mounts
@@ -91,6 +93,18 @@ class VolumeManager:
         kinds = sorted(set(volume) - {"name"})
         raise VolumeError(f"no volume plugin matched: {', '.join(kinds) or 'no source'}")
 
+    async def grow(self, pod: Object) -> None:
+        """Let volumes of a running pod that have got more room take it. Raises VolumeError."""
+        from peavine.kubelet.volumes.claims import resolve
+
+        source: Any = self._sources.get("csi")
+        for volume in (pod.get("spec") or {}).get("volumes") or []:
+            if source is None or not ("persistentVolumeClaim" in volume or "ephemeral" in volume):
+                continue
+            where = self.host.paths.volume(pod["metadata"]["uid"], source.plugin, volume["name"])
+            if where.is_dir() and source.may_grow(where):
+                await source.grow(self.host, pod, await resolve(self.host, pod, volume), where)
+
     async def tear_down_volumes(self, uid: str) -> None:
         """Unmount and remove the volumes of a pod that has ended, but keep what its containers left to say."""
         if (self.host.paths.pod(uid) / "volumes").exists() and not await self._tear_down(uid):
@@ -164,7 +178,6 @@ class VolumeManager:
                     "host_path": str(path),
                     "readonly": readonly,
                     "propagation": PROPAGATION[mount.get("mountPropagation") or ""],
-                    "recursive_read_only": mount.get("recursiveReadOnly") == "Enabled",
                 }
             )
         devices = []
@@ -206,6 +219,8 @@ def _subpath(volume: Path, sub: str, where: Path, *, create: bool) -> Path:
                 deeper = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
             handle = deeper
+            if stat.S_ISLNK(os.fstat(handle).st_mode):  # O_PATH opens a link itself, and what mounts it would follow
+                raise ConfigError(f'subPath "{sub}" has changed while it was opened')
         source = f"/proc/self/fd/{handle}"
         if os.path.islink(source) and os.readlink(source) != resolved:
             raise ConfigError(f'subPath "{sub}" has changed while it was opened')

@@ -1,4 +1,4 @@
-"""NFS and iSCSI volumes, mounted with the host's own helpers."""
+"""NFS volumes, mounted with the host's own helper, and how helpers are run."""
 
 # ruff: noqa: ASYNC240 -- local files: shorter than a thread switch
 from __future__ import annotations
@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from peavine.kubelet.volumes.local import own
 from peavine.kubelet.volumes.source import Ready, VolumeError, VolumeHost
 from peavine.linux import mounts
 
@@ -16,8 +15,8 @@ Object = dict[str, Any]
 HELPER_SECONDS_MAX = 120.0
 
 
-async def run_helper(*command: str) -> str:
-    """Run a program of the host to its end. Raises VolumeError with what it says."""
+async def run_helper(*command: str, secret: str = "") -> str:
+    """Run a program of the host to its end. Raises VolumeError with what it says, but never with the `secret` word."""
     if shutil.which(command[0]) is None:
         raise VolumeError(f"{command[0]} is not on this node")
     process = await asyncio.create_subprocess_exec(
@@ -31,7 +30,8 @@ async def run_helper(*command: str) -> str:
         raise VolumeError(f"{command[0]} did not end in {HELPER_SECONDS_MAX:.0f} s") from None
     text = out.decode("utf-8", "replace").strip()
     if process.returncode:
-        raise VolumeError(f"{' '.join(command)}: {text or f'exit status {process.returncode}'}")
+        shown = " ".join("***" if secret and word == secret else word for word in command)
+        raise VolumeError(f"{shown}: {text or f'exit status {process.returncode}'}")
     return text
 
 
@@ -49,38 +49,6 @@ class Nfs:
             source = f"{spec['server']}:{spec['path']}"
             flags = ["-o", ",".join(options)] if options else []
             await run_helper("mount", "-t", "nfs", *flags, source, str(where))
-        return Ready(where, readonly=readonly)
-
-    async def tear_down(self, host: VolumeHost, where: Path) -> None:
-        if mounts.is_mounted(where):
-            mounts.unmount(where)
-
-
-class Iscsi:
-    """One portal, no CHAP: what `iscsiadm` logs in to and mounts by its path."""
-
-    plugin = "kubernetes.io/iscsi"
-
-    async def set_up(self, host: VolumeHost, pod: Object, volume: Object, where: Path) -> Ready:
-        spec = volume["iscsi"]
-        readonly = bool(spec.get("readOnly") or volume.get("readOnly"))
-        portal = spec["targetPortal"] if ":" in spec["targetPortal"] else f"{spec['targetPortal']}:3260"
-        device = Path(f"/dev/disk/by-path/ip-{portal}-iscsi-{spec['iqn']}-lun-{spec.get('lun', 0)}")
-        if not device.exists():
-            if spec.get("chapAuthSession") or spec.get("chapAuthDiscovery"):
-                raise VolumeError("iSCSI with CHAP is not implemented")
-            await run_helper("iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", portal)
-            await run_helper("iscsiadm", "-m", "node", "-p", portal, "-T", spec["iqn"], "--login")
-        if not device.exists():
-            raise VolumeError(f"{device} has not appeared yet")
-        if volume.get("block"):
-            return Ready(device, device=True, readonly=readonly)
-        if not mounts.is_mounted(where):
-            where.mkdir(parents=True, exist_ok=True)
-            kind = spec.get("fsType") or "ext4"
-            await run_helper("mount", "-t", kind, *(["-o", "ro"] if readonly else []), str(device), str(where))
-            if not readonly:
-                own(where, pod)
         return Ready(where, readonly=readonly)
 
     async def tear_down(self, host: VolumeHost, where: Path) -> None:

@@ -13,6 +13,7 @@ from peavine.kubelet.volumes import payload
 from peavine.kubelet.volumes.payload import File
 from peavine.kubelet.volumes.source import Ready, VolumeHost
 from peavine.linux import mounts
+from peavine.machinery.errors import ApiError
 
 Object = dict[str, Any]
 MODE_DEFAULT = 0o644
@@ -184,19 +185,25 @@ async def _trust_bundle(host: VolumeHost, part: Object) -> bytes:
     """The PEM of one bundle by name, or of all of a signer's, each certificate once."""
     assert host.get is not None and host.list is not None
     if part.get("name"):
-        bundles = [await host.get("certificates.k8s.io/v1beta1", "clustertrustbundles", None, part["name"])]
+        try:
+            bundles = [await host.get("certificates.k8s.io/v1", "clustertrustbundles", None, part["name"])]
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            bundles = []
     else:
         from peavine.machinery.selectors import selector_of
 
         selector = selector_of(part.get("labelSelector") or {})
         bundles = [
             bundle
-            for bundle in await host.list("certificates.k8s.io/v1beta1", "clustertrustbundles")
+            for bundle in await host.list("certificates.k8s.io/v1", "clustertrustbundles")
             if (bundle.get("spec") or {}).get("signerName") == part.get("signerName")
             and selector.matches((bundle.get("metadata") or {}).get("labels") or {})
         ]
     if not bundles and not part.get("optional"):
-        raise ConfigError(f"no trust bundles for signer {part.get('signerName')!r}")
+        wanted = f"named {part['name']!r}" if part.get("name") else f"for signer {part.get('signerName')!r}"
+        raise ConfigError(f"no trust bundles {wanted}")
     blocks: dict[str, str] = {}
     for bundle in bundles:
         for block in (bundle["spec"].get("trustBundle") or "").split("-----END CERTIFICATE-----")[:-1]:
