@@ -28,7 +28,7 @@ async def backend(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int,
     async def handler(exchange: Exchange) -> Response | None:
         seen.append(exchange)
         info = exchange.info
-        if info.path == "/moved":
+        if info.path.endswith("/moved"):
             return Response(302, b"", "", [("Location", "/elsewhere")])
         if info.path == "/page":
             page = b'<a href="/deep?a=b&amp;c">x</a> <A class=x HREF=/q> <a href="rel"> '
@@ -144,6 +144,24 @@ def test_a_service_is_reached_through_its_endpoints(tmp_path):
     asyncio.run(main())
 
 
+async def log_by_websocket(api: Client) -> bytes:
+    reader, writer = await api.open()
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    writer.write(request_bytes("GET", f"{PODS}/p/log?follow=1", None, handshake))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    said = b""
+    while (head := await reader.readexactly(2))[0] == 0x82:
+        said += await reader.readexactly(head[1])
+    assert head[0] == 0x88
+    writer.close()
+    return said
+
+
 def test_logs_and_execs_go_to_the_kubelet_under_the_servers_certificate(tmp_path):
     async def main():
         pki = ensure_pki(tmp_path / "keys")
@@ -170,6 +188,7 @@ def test_logs_and_execs_go_to_the_kubelet_under_the_servers_certificate(tmp_path
             assert log.body == b"GET /containerLogs/default/p/c?tailLines=5&timestamps=true "
             assert seen[-1].info.peer_certificate is not None
             assert (await api("GET", f"{PODS}/p/log?follow=1")).body == b"one\ntwo\n"
+            assert await log_by_websocket(api) == b"one\ntwo\n"
             assert (await api("GET", f"{PODS}/p/log?tailLines=-1")).status == 422
             wrong = await api("GET", f"{PODS}/p/log?container=x")
             assert wrong.status == 400 and wrong.json["message"] == "container x is not valid for pod p"
@@ -189,7 +208,7 @@ def test_logs_and_execs_go_to_the_kubelet_under_the_servers_certificate(tmp_path
     asyncio.run(main())
 
 
-def test_a_status_cannot_lead_into_the_servers_own_machine(tmp_path):
+def test_cve_2022_3294_a_status_cannot_lead_into_the_servers_own_machine(tmp_path):
     async def main():
         async with serving(tmp_path, **PLAIN, advertise_address="192.0.2.10") as api, backend() as (port, seen):
             await running(api, "p", port)

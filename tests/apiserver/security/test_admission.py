@@ -504,8 +504,7 @@ def test_a_runtime_class_brings_overhead_and_scheduling(objects, chain):
     assert "conflict" in refusal(chain, review(pod(runtimeClassName="kata", nodeSelector={"kata": "no"}))).message
 
 
-def test_services_take_no_external_addresses(chain):
-    """CVE-2020-8554."""
+def test_cve_2020_8554_services_take_no_external_addresses(chain):
     service = {"metadata": {"name": "s"}, "spec": {"externalIPs": ["1.2.3.4"]}}
     assert refusal(chain, review(service, "services")).message.endswith(
         "Use of external IPs is denied by admission control"

@@ -88,8 +88,8 @@ def test_a_default_binding_to_another_role_is_made_anew():
     assert objects.get(RBAC, "clusterrolebindings", None, "system:discovery")["roleRef"]["name"] == "system:discovery"
 
 
-def test_new_clusters_let_nobody_below_admin_write_endpoints():
-    """CVE-2021-25740: writing Endpoints lets a tenant point a shared proxy at another tenant's pods."""
+def test_cve_2021_25740_new_clusters_let_nobody_below_admin_write_endpoints():
+    """Writing Endpoints lets a tenant point a shared proxy at another tenant's pods."""
     for role in policy.roles():
         if role["metadata"]["name"] in ("system:aggregate-to-edit", "system:aggregate-to-admin"):
             for rule in role["rules"]:
