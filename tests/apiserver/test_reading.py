@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from urllib.parse import quote
 
 from peavine.apiserver.cache import resource
 from peavine.apiserver.endpoints import watching
@@ -414,5 +415,32 @@ def test_what_has_no_metadata_has_no_table(tmp_path):
         assert health.headers["warning"] == '299 - "v1 ComponentStatus is deprecated in v1.19+"'
         old = await api("GET", "/api/v1/namespaces/default/endpoints")
         assert "v1 Endpoints is deprecated in v1.33+" in old.headers["warning"]
+
+    run(tmp_path, scenario)
+
+
+def test_both_faces_of_events_are_found_by_their_own_fields(tmp_path):
+    async def scenario(api: Client):
+        new, old = "/apis/events.k8s.io/v1/namespaces/default/events", "/api/v1/namespaces/default/events"
+        event = {
+            "metadata": {"name": "e"},
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "example.com/c",
+            "reportingInstance": "i",
+            "action": "Test",
+            "reason": "Test",
+            "type": "Normal",
+            "regarding": {"namespace": "default", "kind": "Pod", "name": "p"},
+        }
+        assert (await api("POST", new, event)).status == 201
+        for path, field in (
+            (new, "reportingController=example.com/c"),
+            (new, "regarding.name=p,regarding.kind=Pod"),
+            (old, "source=example.com/c"),
+            (old, "reportingComponent=example.com/c"),
+            (old, "involvedObject.name=p"),
+        ):
+            assert names((await api("GET", f"{path}?fieldSelector={quote(field)}")).json) == ["e"], field
+        assert names((await api("GET", f"{new}?fieldSelector=regarding.name%3Dq")).json) == []
 
     run(tmp_path, scenario)

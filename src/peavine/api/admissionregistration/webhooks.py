@@ -243,7 +243,7 @@ def validate_service(service: Object, field: str) -> list[FieldError]:
         message = "port is not valid: must be between 1 and 65535, inclusive"
         errors.append(invalid_value(f"{field}.port", port, message))
     path = service.get("path")
-    if path is None or path == "/":
+    if path in (None, "", "/"):
         return errors
     if not path.startswith("/"):
         return [*errors, invalid_value(f"{field}.path", path, "must start with a '/'")]

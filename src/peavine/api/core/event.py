@@ -33,7 +33,7 @@ FIELD_LABELS = {
     "involvedObject.resourceVersion": _involved("resourceVersion"),
     "involvedObject.fieldPath": _involved("fieldPath"),
     "reason": lambda obj: obj.get("reason") or "",
-    "reportingComponent": lambda obj: obj.get("reportingComponent") or (obj.get("source") or {}).get("component") or "",
+    "reportingComponent": lambda obj: obj.get("reportingComponent") or "",
     "source": lambda obj: (obj.get("source") or {}).get("component") or obj.get("reportingComponent") or "",
     "type": lambda obj: obj.get("type") or "",
 }

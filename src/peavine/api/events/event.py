@@ -20,14 +20,16 @@ NAMES = {
     "deprecatedCount": "count",
 }
 COLUMNS = core.COLUMNS
-FIELD_LABELS = {
-    "reason": lambda obj: obj.get("reason") or "",
-    "type": lambda obj: obj.get("type") or "",
-    "reportingController": lambda obj: obj.get("reportingController") or "",
+# What this version calls the fields that selectors ask about in the stored form.
+FIELD_ALIASES = {
+    "reportingController": "reportingComponent",
     **{
-        f"regarding.{f}": (lambda field: lambda obj: (obj.get("regarding") or {}).get(field) or "")(f)
+        f"regarding.{f}": f"involvedObject.{f}"
         for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
     },
+}
+FIELD_LABELS = {label: core.FIELD_LABELS[label] for label in ("reason", "type")} | {
+    label: core.FIELD_LABELS[stored] for label, stored in FIELD_ALIASES.items()
 }
 UNKNOWN_FIELD_LABEL = "field label not supported: {}"
 

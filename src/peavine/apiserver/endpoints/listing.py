@@ -78,6 +78,10 @@ def read_options(info: RequestInfo, kind: Kind, name: str = "") -> ListOptions:
     for requirement in fields.requirements:
         if requirement.field not in known:
             raise errors.bad_request(kind.unknown_field_label(requirement.field))
+    aliases: Any = kind.hook("FIELD_ALIASES")
+    if aliases is not None and not fields.empty:
+        renamed = (r._replace(field=aliases.get(r.field, r.field)) for r in fields.requirements)
+        fields = FieldSelector(tuple(renamed))
     if name:
         fields = FieldSelector((*fields.requirements, *parse_field_selector(f"metadata.name={name}").requirements))
     options = ListOptions(

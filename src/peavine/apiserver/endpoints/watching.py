@@ -99,7 +99,7 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
     output = negotiate(info, kind)
     websocket = None
     if exchange.upgrade and "websocket" in info.headers.get("upgrade", "").lower():
-        from peavine.apiserver.endpoints.watch_websocket import accept
+        from peavine.apiserver.endpoints.websocket_stream import accept
 
         websocket = accept(exchange)
     framing: str = "websocket" if websocket else "chunked" if info.notes.get("http_version") != "1.0" else ""

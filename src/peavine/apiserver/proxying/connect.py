@@ -10,9 +10,10 @@ from peavine.apiserver.admission.request import CONNECT, AdmissionRequest
 from peavine.apiserver.http import Exchange, Response
 from peavine.apiserver.proxying.locations import Location, Locations
 from peavine.apiserver.proxying.rewriting import Rewriting
-from peavine.apiserver.proxying.upstream import connect, dial_failure, pass_on, request_head
+from peavine.apiserver.proxying.upstream import Upstream, connect, dial_failure, pass_on, request_head
 from peavine.apiserver.requests import RequestInfo
 from peavine.apiserver.streams import Backend, Streams, pass_through, serve
+from peavine.base.lifetimes import scope
 from peavine.machinery import errors
 from peavine.machinery.errors import FieldError, forbidden_field, invalid_value
 from peavine.machinery.names import GVK, GVR
@@ -192,8 +193,45 @@ async def _log(server: Any, exchange: Exchange, locations: Locations, pod: Objec
     meta = pod["metadata"]
     path = f"/containerLogs/{quote(meta['namespace'])}/{quote(meta['name'])}/{quote(container)}"
     location = await locations.checked(locations.kubelet(node))
+    if exchange.upgrade and "websocket" in info.headers.get("upgrade", "").lower():
+        await _log_by_websocket(exchange, location, f"{path}?{urlencode(query)}")
+        return None
     await _go(exchange, location, path, urlencode(query), stream="log", server=server)
     return None
+
+
+class _Backend:
+    """Ends the kubelet's side when the client has said goodbye."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    def end(self, reason: str) -> None:
+        self._upstream.close()
+
+
+async def _log_by_websocket(exchange: Exchange, location: Location, target: str) -> None:
+    from peavine.apiserver.endpoints.websocket_stream import accept
+
+    stream = accept(exchange)
+    upstream = await _dialed(location, "log")
+    try:
+        dropped = [name for name, _ in exchange.info.raw_headers if name.startswith("sec-websocket")]
+        await upstream.write(request_head(exchange, target, location.authority, drop=dropped))
+        await upstream.head()
+        if upstream.status != 200:
+            text = (await upstream.read()).decode("utf-8", "replace").strip()
+            raise errors.ApiError(upstream.status, "", text or "the kubelet has no such log")
+        stream.open()
+        async with scope() as tasks:
+            reading = tasks.start(stream.read(_Backend(upstream)))
+            while data := await upstream.read():
+                stream.send(data)
+                await exchange.drain()
+            reading.cancel()
+        stream.finish()
+    finally:
+        upstream.close()
 
 
 async def _proxy(server: Any, exchange: Exchange, kind: Kind, namespace: str, name: str) -> Response | None:
@@ -247,14 +285,19 @@ async def _go(
     stream: str = "",
     server: Any = None,
 ) -> None:
+    upstream = await _dialed(location, stream)
+    target = path + ("?" + query if query else "")
+    head = request_head(exchange, target, location.authority, extra or ())
+    await pass_on(exchange, upstream, head, rewriting, redirects=not stream)
+
+
+async def _dialed(location: Location, stream: str) -> Upstream:
+    """A connection. Raises ApiError: 503, or (towards a kubelet) 500 as upstream says it."""
     try:
-        upstream = await connect(location.host, location.port, location.tls, location.server_name)
+        return await connect(location.host, location.port, location.tls, location.server_name)
     except (OSError, TimeoutError) as error:
         failure = dial_failure(location.host, location.port, error)
         if stream:
             failure.code, failure.reason = 500, "InternalError" if stream == "log" else ""
             failure.message = failure.message.replace("error trying to reach service", "error dialing backend")
         raise failure from None
-    target = path + ("?" + query if query else "")
-    head = request_head(exchange, target, location.authority, extra or ())
-    await pass_on(exchange, upstream, head, rewriting, redirects=not stream)

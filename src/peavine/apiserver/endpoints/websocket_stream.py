@@ -1,4 +1,4 @@
-"""A watch over WebSocket: one event a message; what the client sends is read only for close and ping."""
+"""What the server tells over WebSocket, a watch or a log; what the client sends is read only for close and ping."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 from typing import Any
 
+from peavine.apiserver.endpoints.rendering import websocket_frame
 from peavine.apiserver.http import Exchange, RawConnection
 from peavine.machinery import errors
 
@@ -14,7 +15,7 @@ _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 CLIENT_FRAME_BYTES_MAX = 64 << 10
 
 
-def accept(exchange: Exchange) -> WebSocketWatch:
+def accept(exchange: Exchange) -> WebSocketStream:
     """Check the handshake. Raises ApiError 400."""
     headers = exchange.info.headers
     key = headers.get("sec-websocket-key", "")
@@ -22,14 +23,14 @@ def accept(exchange: Exchange) -> WebSocketWatch:
         raise errors.bad_request("not a WebSocket handshake of version 13")
     offered = [p.strip() for v in exchange.info.header_values("sec-websocket-protocol") for p in v.split(",")]
     protocol = next((p for p in offered if p in ("binary.k8s.io", "base64.binary.k8s.io")), "")
-    return WebSocketWatch(exchange, key, "" if protocol == "base64.binary.k8s.io" else protocol)
+    return WebSocketStream(exchange, key, protocol)
 
 
-class WebSocketWatch:
-    """The server's end: `start` answers the handshake; events are written by the watch itself."""
+class WebSocketStream:
+    """The server's end: `open` answers the handshake, `finish` says goodbye; a watch writes its own frames."""
 
     def __init__(self, exchange: Exchange, key: str, protocol: str) -> None:
-        self.exchange = exchange
+        self.exchange, self.protocol = exchange, protocol
         digest = hashlib.sha1(key.encode() + _GUID.encode()).digest()
         lines = [
             "HTTP/1.1 101 Switching Protocols",
@@ -46,6 +47,12 @@ class WebSocketWatch:
 
     def open(self) -> None:
         self.raw = self.exchange.take_over(self.head)
+
+    def send(self, data: bytes) -> None:
+        """Bytes as one message: binary, or (where the client asked for it) as base64 text."""
+        as_text = self.protocol == "base64.binary.k8s.io"
+        frame = websocket_frame(base64.b64encode(data) if as_text else data, binary=not as_text)
+        self.exchange.connection.write(frame)
 
     async def read(self, sink: Any) -> None:
         """Until the client closes: answer pings, end the watch at a close frame or at the end of the connection."""
