@@ -107,7 +107,12 @@ class FakeResource:
             self.api.events.append(obj)
             self.api.changed.set()
             return obj
-        await self._asked("create", obj["metadata"].get("name", ""))
+        meta = obj["metadata"]
+        await self._asked("create", meta.get("name", ""))
+        if "name" not in meta:
+            obj = {**obj, "metadata": {**meta, "name": f"{meta['generateName']}{self.api.revision}"}}
+        if namespace:
+            obj["metadata"].setdefault("namespace", namespace)
         return self.api.put(self.plural, obj)
 
     async def create_subresource(self, name, subresource, obj, namespace=None):
@@ -137,6 +142,8 @@ class FakeResource:
             else:
                 status[key] = value
         new = {**old, "status": status, "metadata": {**old["metadata"], **(body.get("metadata") or {})}}
+        for key in [k for k, v in new["metadata"].items() if v is None]:
+            del new["metadata"][key]
         self.api._store(self.plural, (namespace or "", name), new, "MODIFIED")
         return new
 

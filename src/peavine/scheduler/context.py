@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from peavine.scheduler.cluster import Cluster
-from peavine.scheduler.devices import DeviceId, Inventory
+from peavine.scheduler.extended_resources import class_of
+from peavine.scheduler.inventory import Capacities, Hold, Inventory
 from peavine.scheduler.storage import Storage
 from peavine.scheduler.template import Object, Template
 
@@ -50,10 +51,11 @@ class Context:
         self.storage = Storage(cluster.nodes, self._lookup, lambda plural: self.lister(plural).list())
         cluster.storage = self.storage
         # Rises when an object of the topic changes that checks have read once: "services" (default spreading),
-        # "storage", "devices".
-        self._versions = {"services": 0, "storage": 0, "devices": 0}
-        self.promised_devices: set[DeviceId] = set()  # of pods whose claims are being written
+        # "storage", "devices", "classes" (of devices).
+        self._versions = {"services": 0, "storage": 0, "devices": 0, "classes": 0}
+        self.promised_devices: dict[Hold, Capacities] = {}  # of pods whose claims are being written
         self._inventory: tuple[int, Inventory] | None = None
+        self._classes: tuple[int, dict[str, Object]] | None = None
 
     def bump(self, topic: str) -> None:
         self._versions[topic] += 1
@@ -62,14 +64,30 @@ class Context:
         """Rises when anything beside the cluster's arrays changes that an evaluation of the template has read."""
         version = 0 if template.spread else self._versions["services"]
         version += self._versions["storage"] if template.volumes else 0
-        return version + (self._versions["devices"] if template.resource_claims else 0)
+        if template.extended:
+            version += self._versions["classes"]
+        served = template.resource_claims or (template.extended and self.served_by_devices(template))
+        return version + (self._versions["devices"] if served else 0)
+
+    def classes(self) -> dict[str, Object]:
+        """The device classes by name."""
+        version = self._versions["classes"]
+        if self._classes is None or self._classes[0] != version:
+            self._classes = (version, {c["metadata"]["name"]: c for c in self.lister("deviceclasses").list()})
+        return self._classes[1]
+
+    def served_by_devices(self, template: Template) -> frozenset[str]:
+        """Those of the template's extended resources that a device class stands for."""
+        classes = self.classes() if template.extended else None
+        return frozenset(name for name in template.extended if class_of(name, classes)) if classes else frozenset()
 
     def inventory(self) -> Inventory:
         """The devices of the cluster as of now."""
         version = self._versions["devices"]
         if self._inventory is None or self._inventory[0] != version:
             slices, claims = self.lister("resourceslices").list(), self.lister("resourceclaims").list()
-            self._inventory = (version, Inventory(slices, claims, self.promised_devices))
+            rules = self.lister("devicetaintrules").list()
+            self._inventory = (version, Inventory(slices, claims, self.promised_devices, rules))
         return self._inventory[1]
 
     def _lookup(self, plural: str, namespace: str, name: str) -> Object | None:

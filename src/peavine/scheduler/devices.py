@@ -2,34 +2,23 @@
 
 Follows the structured parameters of resource.k8s.io/v1: device classes and requests select devices by CEL, a request
 wants a number of them or all, or the first of several alternatives that can be had; constraints tie devices together.
-Not known here: consumable capacity and partitionable devices; devices that need them are never given out.
+What is published and what is taken is in `inventory.py`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from peavine.api.core.taint import NO_EXECUTE, NO_SCHEDULE, tolerated
+from peavine.machinery.meta import new_uid, now
+from peavine.machinery.quantity import parse_quantity
+from peavine.scheduler.inventory import NOTHING, Capacities, Device, Hold, Inventory
 from peavine.scheduler.template import Object
 
 DEVICES_PER_CLAIM_MAX = 32
 STEPS_MAX = 10_000  # of the search on one node
-
-
-class DeviceId(NamedTuple):
-    driver: str
-    pool: str
-    device: str
-
-
-class Device(NamedTuple):
-    id: DeviceId
-    object: Object
-    node: str  # the one node it is on, or ""
-    selector: Object | None  # nodes it can be reached from; None with no node: all
 
 
 class Variant(NamedTuple):
@@ -41,6 +30,7 @@ class Variant(NamedTuple):
     admin: bool
     tolerations: tuple[Object, ...]
     device_class: str
+    capacity: Capacities  # what the device must have, or give a share of
 
 
 class Need(NamedTuple):
@@ -58,6 +48,8 @@ class NoSuchClass(Exception):
 class Given(NamedTuple):
     variant: Variant
     device: Device
+    share: str = ""  # of a device that many claims may have a part of
+    consumed: Capacities = NOTHING
 
 
 def need_of(claim: Object, classes: dict[str, Object]) -> Need:
@@ -85,92 +77,94 @@ def _variant(name: str, request: Object, classes: dict[str, Object]) -> Variant:
         bool(request.get("adminAccess")),
         tuple(request.get("tolerations") or ()),
         class_name,
+        {k: parse_quantity(v) for k, v in ((request.get("capacity") or {}).get("requests") or {}).items()},
     )
 
 
-class Inventory:
-    """The devices that drivers publish, and which of them are taken."""
+def allocate(inventory: Inventory, needs: list[Need], near: list[Device]) -> list[list[Given]] | None:
+    """Devices for each claim, out of those `near` a node; None where it cannot be done."""
+    return _Search(inventory, needs, near).solve(0, [])
 
-    def __init__(self, slices: Iterable[Object], claims: Iterable[Object], promised: Iterable[DeviceId]) -> None:
-        self.taken: set[DeviceId] = set(promised)
-        for claim in claims:
-            self.taken.update(devices_of(claim))
-        self.on_node: dict[str, list[Device]] = defaultdict(list)
-        self.anywhere: list[Device] = []
-        for part in _current(slices):
-            for device in _devices(part["spec"]):
-                if device.node:
-                    self.on_node[device.node].append(device)
-                else:
-                    self.anywhere.append(device)
-        self._matching: dict[tuple[DeviceId, Variant], bool] = {}
 
-    def matches(self, device: Device, variant: Variant) -> bool:
-        """Whether the device is what the variant asks for, taken or not."""
-        key = (device.id, variant._replace(tolerations=()))
-        if key not in self._matching:
-            self._matching[key] = all(_selects(text, device) for text in variant.selectors)
-        taints = [t for t in device.object.get("taints") or () if t.get("effect") in (NO_SCHEDULE, NO_EXECUTE)]
-        return self._matching[key] and all(tolerated(taint, variant.tolerations) for taint in taints)
+class _Search:
+    """Depth first: one device after another for one request after another, each taken back where it leads nowhere."""
 
-    def allocate(self, needs: list[Need], near: list[Device]) -> list[list[Given]] | None:
-        """Devices for each claim, out of those `near` a node; None where it cannot be done."""
-        asked = [(n, request) for n, need in enumerate(needs) for request in need.requests]
-        steps = 0
+    def __init__(self, inventory: Inventory, needs: list[Need], near: list[Device]) -> None:
+        self._inventory, self._usage, self._updating = inventory, inventory.usage, inventory.updating
+        self._needs, self._near = needs, near
+        self._asked = [(n, request) for n, need in enumerate(needs) for request in need.requests]
+        self._steps = 0
 
-        def search(at: int, given: list[tuple[int, Given]], used: set[DeviceId]) -> list[tuple[int, Given]] | None:
-            nonlocal steps
-            if at == len(asked):
-                return given
-            claim, alternatives = asked[at]
-            for variant in alternatives:
-                free = [d for d in near if self._is_free(d, variant, used) and self.matches(d, variant)]
-                if not variant.number:
-                    every = [d for d in near if self.matches(d, variant)]
-                    choices: Iterator[tuple[Device, ...]] = iter(
-                        [tuple(free)] if every and len(free) == len(every) else []
-                    )
-                else:
-                    choices = _choices(free, variant.number, needs[claim], variant, [g for c, g in given if c == claim])
-                for devices in choices:
-                    steps += 1
-                    if steps > STEPS_MAX:
-                        return None
-                    more = [(claim, Given(variant, device)) for device in devices]
-                    together = [g for c, g in given + more if c == claim]
-                    if len(together) > DEVICES_PER_CLAIM_MAX or not _constrained(needs[claim], together):
-                        continue
-                    taken = set() if variant.admin else {device.id for device in devices}
-                    found = search(at + 1, given + more, used | taken)
-                    if found is not None:
-                        return found
+    def solve(self, at: int, given: list[tuple[int, Given]]) -> list[list[Given]] | None:
+        if at == len(self._asked):
+            return [[one for n, one in given if n == claim] for claim in range(len(self._needs))]
+        for variant in self._asked[at][1]:
+            candidates = [device for device in self._near if matches(self._inventory, device, variant)]
+            if variant.number:
+                found = self._pick(at, variant, candidates, variant.number, 0, given)
+            elif not candidates or self._updating:
+                found = None
+            else:
+                found = self._pick(at, variant, candidates, len(candidates), 0, given, every=True)
+            if found is not None:
+                return found
+        return None
+
+    def _pick(
+        self,
+        at: int,
+        variant: Variant,
+        candidates: list[Device],
+        left: int,
+        start: int,
+        given: list[tuple[int, Given]],
+        every: bool = False,
+    ) -> list[list[Given]] | None:
+        """`left` more devices out of the candidates from `start` on, then what else is asked for."""
+        if not left:
+            return self.solve(at + 1, given)
+        claim = self._asked[at][0]
+        mine = [one for n, one in given if n == claim]
+        if len(mine) >= DEVICES_PER_CLAIM_MAX:
             return None
+        for n in range(start, start + 1 if every else len(candidates)):
+            self._steps += 1
+            if self._steps > STEPS_MAX:
+                return None
+            device = candidates[n]
+            consumed = NOTHING if variant.admin else self._usage.can_take(device, variant.capacity)
+            if consumed is None:
+                continue
+            share = new_uid() if device.shared and not variant.admin else ""
+            one = Given(variant, device, share, consumed)
+            if not _constrained(self._needs[claim], [*mine, one]):
+                continue
+            following = n if share and not every else n + 1  # a shared device may serve a request more than once
+            if variant.admin:
+                found = self._pick(at, variant, candidates, left - 1, following, [*given, (claim, one)], every)
+            else:
+                hold = Hold(device.id, share)
+                self._usage.change(device, hold, consumed, 1)
+                try:
+                    found = self._pick(at, variant, candidates, left - 1, following, [*given, (claim, one)], every)
+                finally:
+                    self._usage.change(device, hold, consumed, -1)
+            if found is not None:
+                return found
+        return None
 
-        found = search(0, [], set())
-        if found is None:
-            return None
-        return [[given for n, given in found if n == claim] for claim in range(len(needs))]
 
-    def _is_free(self, device: Device, variant: Variant, used: set[DeviceId]) -> bool:
-        return variant.admin or (device.id not in self.taken and device.id not in used)
-
-
-def _choices(
-    free: list[Device], count: int, need: Need, variant: Variant, given: list[Given]
-) -> Iterator[tuple[Device, ...]]:
-    """Ways to take `count` devices, one device at a time, giving up early where a constraint is broken."""
-
-    def extend(chosen: list[Device], start: int) -> Iterator[tuple[Device, ...]]:
-        if len(chosen) == count:
-            yield tuple(chosen)
-            return
-        for n in range(start, len(free) - (count - len(chosen)) + 1):
-            chosen.append(free[n])
-            if _constrained(need, given + [Given(variant, device) for device in chosen]):
-                yield from extend(chosen, n + 1)
-            chosen.pop()
-
-    return extend([], 0)
+def matches(inventory: Inventory, device: Device, variant: Variant) -> bool:
+    """Whether the device is what the variant asks for, taken or not."""
+    selected = inventory.selected
+    for text in variant.selectors:
+        key = (device.id, text)
+        if key not in selected:
+            selected[key] = _selects(text, device)
+        if not selected[key]:
+            return False
+    taints = [t for t in device.taints if t.get("effect") in (NO_SCHEDULE, NO_EXECUTE)]
+    return all(tolerated(taint, variant.tolerations) for taint in taints)
 
 
 def _constrained(need: Need, given: list[Given]) -> bool:
@@ -200,41 +194,6 @@ def _attribute(device: Device, name: str) -> Any:
     if value is None and domain == device.id.driver:
         value = attributes.get(short)
     return next(iter(value.items())) if value else None
-
-
-def devices_of(claim: Object) -> Iterator[DeviceId]:
-    """What an allocated claim holds for itself."""
-    allocation = (claim.get("status") or {}).get("allocation") or {}
-    for result in (allocation.get("devices") or {}).get("results") or ():
-        if not result.get("adminAccess"):
-            yield DeviceId(result["driver"], result["pool"], result["device"])
-
-
-def _current(slices: Iterable[Object]) -> Iterator[Object]:
-    """Of each pool the slices of its newest generation."""
-    newest: dict[tuple[str, str], int] = {}
-    every = list(slices)
-    for part in every:
-        pool = part["spec"]["pool"]
-        key = (part["spec"]["driver"], pool["name"])
-        newest[key] = max(newest.get(key, 0), pool.get("generation") or 0)
-    for part in every:
-        pool = part["spec"]["pool"]
-        if (pool.get("generation") or 0) == newest[(part["spec"]["driver"], pool["name"])]:
-            yield part
-
-
-def _devices(spec: Object) -> Iterator[Device]:
-    for device in spec.get("devices") or ():
-        if device.get("consumesCounters") or device.get("allowMultipleAllocations"):
-            continue
-        where = device if spec.get("perDeviceNodeSelection") else spec
-        yield Device(
-            DeviceId(spec["driver"], spec["pool"]["name"], device["name"]),
-            device,
-            where.get("nodeName") or "",
-            where.get("nodeSelector"),
-        )
 
 
 # Selectors
@@ -287,7 +246,7 @@ def _as_variable(device: Device) -> Object:
         "driver": device.id.driver,
         "attributes": dict(attributes),
         "capacity": dict(capacity),
-        "allowMultipleAllocations": False,
+        "allowMultipleAllocations": device.shared,
     }
 
 
@@ -308,9 +267,15 @@ def allocation(need: Need, given: list[Given], node: str, classes: dict[str, Obj
             result["adminAccess"] = True
         if one.variant.tolerations:
             result["tolerations"] = list(one.variant.tolerations)
+        for field in ("bindingConditions", "bindingFailureConditions"):
+            if one.device.object.get(field):
+                result[field] = one.device.object[field]
+        if one.share:
+            result["shareID"] = one.share
+            result["consumedCapacity"] = {name: str(amount) for name, amount in one.consumed.items()}
         results.append(result)
     config = []
-    for variant in dict.fromkeys(one.variant._replace(tolerations=()) for one in given):
+    for variant in {one.variant.request: one.variant for one in given}.values():
         for entry in classes[variant.device_class]["spec"].get("config") or ():
             config.append({"source": "FromClass", "requests": [variant.request], **entry})
     for entry in (need.claim["spec"].get("devices") or {}).get("config") or ():
@@ -319,6 +284,8 @@ def allocation(need: Need, given: list[Given], node: str, classes: dict[str, Obj
     if config:
         devices["config"] = config
     answer: Object = {"devices": devices}
+    if any("bindingConditions" in result for result in results):
+        answer["allocationTimestamp"] = now()
     selector = _node_selector(given, node)
     if selector:
         answer["nodeSelector"] = selector
@@ -327,7 +294,7 @@ def allocation(need: Need, given: list[Given], node: str, classes: dict[str, Obj
 
 def _node_selector(given: list[Given], node: str) -> Object | None:
     """Where the allocation can be used: on the one node, where the devices can be reached, or anywhere (None)."""
-    if any(one.device.node for one in given):
+    if any(one.device.node or one.device.object.get("bindsToNode") for one in given):
         fields = [{"key": "metadata.name", "operator": "In", "values": [node]}]
         return {"nodeSelectorTerms": [{"matchFields": fields}]}
     terms = [one.device.selector["nodeSelectorTerms"][0] for one in given if one.device.selector]

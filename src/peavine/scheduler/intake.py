@@ -9,8 +9,8 @@ from peavine.client import InformerFactory
 from peavine.client.informer import Informer
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context, Lister
-from peavine.scheduler.devices import devices_of
 from peavine.scheduler.evaluation import Profile
+from peavine.scheduler.inventory import holds_of
 from peavine.scheduler.queue import Queued, SchedulingQueue
 from peavine.scheduler.template import Object, Pod, Templates
 
@@ -35,8 +35,9 @@ STORED = {
     "resourceclaims": ("resource.k8s.io/v1", "ResourceClaim"),
     "resourceslices": ("resource.k8s.io/v1", "ResourceSlice"),
     "deviceclasses": ("resource.k8s.io/v1", "DeviceClass"),
+    "devicetaintrules": ("resource.k8s.io/v1", "DeviceTaintRule"),
 }
-_DEVICES = frozenset(("resourceclaims", "resourceslices", "deviceclasses"))
+_DEVICES = frozenset(("resourceclaims", "resourceslices", "deviceclasses", "devicetaintrules"))
 
 
 class Intake:
@@ -94,8 +95,12 @@ class Intake:
                 storage.volume_changed(obj)
                 if obj["spec"].get("claimRef"):
                     storage.promised.pop(obj["metadata"]["name"], None)  # the promise is kept: it is written down
-            elif plural == "resourceclaims" and new is not None:
-                self.context.promised_devices.difference_update(devices_of(new))
+            elif plural == "deviceclasses":
+                self.context.bump("classes")
+            elif plural == "resourceclaims":
+                for hold, _ in holds_of(new) if new is not None else ():
+                    self.context.promised_devices.pop(hold, None)
+                storage.wake()
             elif plural == "csinodes":
                 storage.set_limits(new or {"metadata": obj["metadata"]})
             self.happened(f"{kind}/{'Update' if old and new else 'Add' if new else 'Delete'}", old, new)

@@ -7,6 +7,8 @@ from collections import Counter
 # The part of DynamicResources in every failure: of a pod without claims, and with.
 NO_CLAIMS = "no new claims to deallocate"
 CLAIMS_STAY = "still not schedulable"
+CLAIM_FREED = "deallocation of ResourceClaim completed"
+STALE_CLAIM = "cannot schedule extended resource claim"
 NO_NODES = "no nodes available to schedule pods"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"

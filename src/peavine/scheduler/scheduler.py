@@ -31,8 +31,8 @@ from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Reasons, Rejected
 from peavine.scheduler.extenders import ExtenderError, Filtered, HttpExtender, filtered, rated
 from peavine.scheduler.intake import Intake
-from peavine.scheduler.messages import CLAIMS_STAY, NO_CLAIMS, NO_NODES, fit_error
-from peavine.scheduler.plugins.dynamic_resources import Allocations, allocations_for
+from peavine.scheduler.messages import CLAIM_FREED, CLAIMS_STAY, NO_CLAIMS, NO_NODES, STALE_CLAIM, fit_error
+from peavine.scheduler.plugins.dynamic_resources import Allocations, allocations_for, idle_claim_elsewhere
 from peavine.scheduler.plugins.volume_binding import Decision, decision_for
 from peavine.scheduler.preemption import Candidate, Outcome, Preemption
 from peavine.scheduler.profiles import default_profile
@@ -42,6 +42,7 @@ from peavine.scheduler.template import Object, Pod, Templates
 log = logging.getLogger(__name__)
 
 _AFFINITY = "NodeAffinity"
+_DEVICES = frozenset(("DynamicResources",))
 CALLS_MAX = 128  # requests under way at once
 PLACEMENTS_AT_ONCE = 32  # before the loop's other work gets its turn
 
@@ -168,6 +169,10 @@ class Scheduler:
         """The row for a pod. Raises `Refused`."""
         if not len(self.cluster.nodes):
             raise Refused(NO_NODES)
+        if pod.template.extended and (stale := claims.left_over(self.context, pod)) is not None:
+            # Of a try that failed: its devices are free only when it is gone, which will wake the pod.
+            self._start(claims.discard(self._client, stale))
+            raise Refused(fit_error(len(self.cluster.nodes), Counter({STALE_CLAIM: len(self.cluster.nodes)})), _DEVICES)
         evaluation = self.evaluations.of(profile, pod.template)
         try:
             row = self._choose(evaluation, pod)
@@ -201,7 +206,7 @@ class Scheduler:
             hopeless[[nodes.row_of[name] for name in extended.hopeless if name in nodes.row_of]] = True
             reasons = Reasons(reasons.counts + extended.reasons, frozenset(), hopeless)
         preemption = self.preemption.get(profile.name)
-        held = CLAIMS_STAY if pod.template.resource_claims else NO_CLAIMS
+        held = self._free_claim(pod) if pod.template.resource_claims else NO_CLAIMS
         if preemption is None:
             return Refused(fit_error(len(nodes), reasons.counts, after=held), reasons.plugins)
         outcome = preemption.try_for(pod, evaluation, reasons)
@@ -210,6 +215,15 @@ class Scheduler:
         if shared and outcome.candidate is None:
             evaluation.note(conclusion)  # a thousand pods that wait for the same thing cost one look
         return Refused(*conclusion)
+
+    def _free_claim(self, pod: Pod) -> str:
+        """Free an idle claim that keeps the pod from a node; what DynamicResources says to that."""
+        claim = idle_claim_elsewhere(self.context, pod)
+        if claim is None:
+            return CLAIMS_STAY
+        resource = self._client.resource("resource.k8s.io/v1", "resourceclaims")
+        self._start(claims.free(resource, claim))
+        return CLAIM_FREED
 
     # With extenders: the same, with questions to others in between
 
@@ -350,6 +364,7 @@ class Scheduler:
             ConnectionError,
             TimeoutError,
             volumes.VolumesNotBound,
+            claims.DevicesNotBound,
             ExtenderError,
         ) as error:
             self._not_bound(profile, queued, error, started)

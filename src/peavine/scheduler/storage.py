@@ -209,7 +209,7 @@ class Storage:
                     self._attach(old, row, -1)
                     self._attach(new, row, 1)
                 self._resolved[key] = new
-        self._wake()
+        self.wake()
 
     def volume_changed(self, volume: Object) -> None:
         reference = volume["spec"].get("claimRef") or {}
@@ -229,13 +229,14 @@ class Storage:
             if number is not None:
                 self._array(self._limits, driver["name"], _UNLIMITED)[row] = number
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Something has changed that a pod being bound may wait for."""
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def changed(self) -> None:
-        """Return when any claim has changed."""
+        """Return when any claim (of volumes or devices) has changed."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:

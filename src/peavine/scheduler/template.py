@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import orjson
 
 from peavine.api.core.podstate import host_ports, unix_time
+from peavine.api.core.resourcenames import is_extended
 from peavine.api.core.resources import container_requests, pod_requests
 from peavine.machinery.selectors import NOTHING, Requirement, Selector, SelectorError
 from peavine.machinery.selectors import selector_of as parse_selector
@@ -24,6 +25,10 @@ DEFAULT_MILLI_CPU = 100
 DEFAULT_MEMORY = 200 << 20
 
 CPU, MEMORY, EPHEMERAL, PODS = "cpu", "memory", "ephemeral-storage", "pods"
+
+
+# In front of a device class, the name of an extended resource that it serves.
+CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
 
 
 class AffinityTerm(NamedTuple):
@@ -60,6 +65,14 @@ class SpreadConstraint(NamedTuple):
     honor_taints: bool
 
 
+class Asking(NamedTuple):
+    """A container that asks for extended resources; a brief one ends before the next of its kind begins."""
+
+    name: str
+    requests: dict[str, Any]
+    brief: bool
+
+
 class Template:
     """Immutable but for the places of its pods, which `Cluster` keeps here: row of a node -> number of pods."""
 
@@ -69,6 +82,8 @@ class Template:
         "anti_affinity_terms",
         "carriers",
         "cohorts",
+        "containers",
+        "extended",
         "gated",
         "group",
         "host_ports",
@@ -112,6 +127,9 @@ class Template:
         }
         self.requests = {name: amount for name, amount in self.requests.items() if amount > 0}
         self.nonzero: tuple[int, int] = _nonzero(pod)
+        # What a device plugin, or a device class, may provide.
+        self.extended = frozenset(n for n in self.requests if is_extended(n) or n.startswith(CLASS_PREFIX))
+        self.containers = _asking(spec) if self.extended else []
         self.tolerations: list[Object] = spec.get("tolerations") or []
         self.host_ports = host_ports(pod)
         self.images = [_normalized(c.get("image") or "") for c in _image_containers(spec)]
@@ -314,6 +332,16 @@ def _scheduled_by(volume: Object) -> bool:
             "csi",
         )
     )
+
+
+def _asking(spec: Object) -> list[Asking]:
+    asking = []
+    for part in ("initContainers", "containers"):
+        for c in spec.get(part) or ():
+            requests = (c.get("resources") or {}).get("requests") or {}
+            brief = part == "initContainers" and c.get("restartPolicy") != "Always"
+            asking.append(Asking(c.get("name") or "", requests, brief))
+    return asking
 
 
 def _image_containers(spec: Object) -> list[Object]:

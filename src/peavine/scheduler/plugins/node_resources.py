@@ -30,7 +30,7 @@ class NodeResourcesFit(Plugin):
             for name, amount in template.requests.items()
             if name not in ignored and name.partition("/")[0] not in groups
         }
-        return Fit(context, wanted, template.priority)
+        return Fit(context, wanted, template.priority, context.served_by_devices(template))
 
     def rating(self, context: Context, template: Template) -> Rating | None:
         strategy = self.args.get("scoringStrategy") or {}
@@ -46,7 +46,8 @@ class NodeResourcesFit(Plugin):
             return True
         nodes = context.cluster.nodes
         row = nodes.row_of.get(new["metadata"]["name"])
-        return row is None or bool(Fit(context, template.requests, template.priority).ok(np.array([row]))[0])
+        fit = Fit(context, template.requests, template.priority, context.served_by_devices(template))
+        return row is None or bool(fit.ok(np.array([row]))[0])
 
 
 class Fit(Check):
@@ -54,10 +55,14 @@ class Fit(Check):
 
     plugin = NodeResourcesFit.name
 
-    def __init__(self, context: Context, wanted: dict[str, int], priority: int) -> None:
+    def __init__(
+        self, context: Context, wanted: dict[str, int], priority: int, by_devices: frozenset[str] = frozenset()
+    ) -> None:
+        """`by_devices`: resources that nodes without any of them serve otherwise (see DynamicResources)."""
         self._cluster, self._nodes, self._priority = context.cluster, context.cluster.nodes, priority
         names = sorted(wanted, key=lambda name: (_ORDER.get(name, 3), name))
         self._wanted = [(name, self._nodes.resource(name), wanted[name]) for name in names]
+        self._by_devices = by_devices
 
     def _used(self, rows: Rows, freed: Ints | None = None) -> Ints:
         used = self._nodes.used[:, rows]
@@ -70,8 +75,9 @@ class Fit(Check):
         used, allocatable = self._used(rows, freed), self._nodes.allocatable
         pods = 3  # FIXED_RESOURCES
         mask: Mask = used[pods] < allocatable[pods, rows]
-        for _, n, amount in self._wanted:
-            mask &= allocatable[n, rows] - used[n] >= amount
+        for name, n, amount in self._wanted:
+            enough = allocatable[n, rows] - used[n] >= amount
+            mask &= enough | (allocatable[n, rows] == 0) if name in self._by_devices else enough
         return mask
 
     def explain(self, failed: Mask, freed: Ints | None = None) -> list[tuple[str, Mask]]:
@@ -79,13 +85,17 @@ class Fit(Check):
         pods = self._nodes.resource_ids[PODS]
         reasons = [(REASON_PODS, failed & (used[pods] >= allocatable[pods]))]
         for name, n, amount in self._wanted:
-            reasons.append((f"Insufficient {name}", failed & (allocatable[n] - used[n] < amount)))
+            lacking = failed & (allocatable[n] - used[n] < amount)
+            if name in self._by_devices:
+                lacking &= allocatable[n] > 0
+            reasons.append((f"Insufficient {name}", lacking))
         return reasons
 
     def hopeless(self, failed: Mask) -> Mask:
         mask = np.zeros_like(failed)
-        for _, n, amount in self._wanted:
-            mask |= failed & (self._nodes.allocatable[n] < amount)
+        for name, n, amount in self._wanted:
+            short = failed & (self._nodes.allocatable[n] < amount)
+            mask |= short & (self._nodes.allocatable[n] > 0) if name in self._by_devices else short
         return mask
 
     def room(self, row: int, freed: Ints) -> dict[str, int]:
@@ -94,6 +104,8 @@ class Fit(Check):
         pods = self._nodes.resource_ids[PODS]
         left = {PODS: int(self._nodes.allocatable[pods, row] - used[pods]) - 1}
         for name, n, amount in self._wanted:
+            if name in self._by_devices and not self._nodes.allocatable[n, row]:
+                continue
             left[name] = int(self._nodes.allocatable[n, row] - used[n]) - amount
         return left
 
