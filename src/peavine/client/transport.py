@@ -7,11 +7,13 @@ than `BUFFERED_BYTES_MAX` wait for the reader, so a slow consumer slows the serv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import httptools
 
@@ -179,6 +181,24 @@ class Upgraded:
         self._connection.close()
 
 
+_awaiting: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+
+
+def awaiting() -> int:
+    """How many requests of the running loop have no answer yet: a skip of time must not pass under them."""
+    return _awaiting.get(asyncio.get_running_loop(), 0)
+
+
+@contextlib.contextmanager
+def _awaited() -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    _awaiting[loop] = _awaiting.get(loop, 0) + 1
+    try:
+        yield
+    finally:
+        _awaiting[loop] -= 1
+
+
 class Transport:
     """Connections to the server of one base URL (`https://host:port[/prefix]`, `http://…`)."""
 
@@ -211,6 +231,10 @@ class Transport:
         A kept connection may have been closed by the server meanwhile: an idempotent request is then sent again on a
         new one.
         """
+        with _awaited():
+            return await self._exchange(request, idempotent)
+
+    async def _exchange(self, request: bytes, idempotent: bool) -> Response:
         while self._idle:
             connection = self._idle.pop()
             if connection.ended or connection.transport is None or connection.transport.is_closing():

@@ -23,13 +23,14 @@ from peavine.apiserver.server import ApiServer
 from peavine.base.clock import Clock, SimulatedClock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client import Client
+from peavine.client.transport import awaiting
 from peavine.controllers import CONTROLLERS
 from peavine.store import Store
 from peavine.testing.clock import SkippingClock, clock_of_loop, settle
 from peavine.testing.pki import NODES_USER, copy_pki, kubeconfigs
 from peavine.testing.requests import WRITES, Request, Requests
 from peavine.testing.snapshot import Snapshot
-from peavine.testing.stages import load_stages
+from peavine.testing.stages import Scenario, load_scenario
 
 ADDRESS = "127.0.0.1"
 DEFAULT_VERSION = "1.37"
@@ -42,7 +43,7 @@ class AsyncCluster:
     and simulated nodes. `client` is an administrator; `kubeconfig` a file for any other client. `kubernetes_version`
     ("1.25" to "1.37") chooses whose groups and fields are served, and `feature_gates` ({"EnvFiles": False}) switches
     some of them. `state` is a store to serve, a new one else.
-    `stages`: what pods do on simulated nodes, as a scenario file or its content (see `stages.py`). Time passes by
+    `stages`: what pods do on simulated nodes, as a scenario file or a list of scripts (see `stages.py`). Time passes by
     itself, and `advance` skips it; with a `SimulatedClock` it stands still otherwise.
     """
 
@@ -68,7 +69,8 @@ class AsyncCluster:
         surface = {"kubernetes_version": kubernetes_version, "feature_gates": feature_gates or {}}
         self._given_clock, self._config = clock, {**surface, **config}
         self._controller_options, self._state = controller_options or {}, state
-        self._stages = load_stages(stages) if isinstance(stages, (str, Path)) else list(stages)
+        of_file = isinstance(stages, (str, Path))
+        self._scenario = load_scenario(stages) if of_file else Scenario(list(stages), [])  # type: ignore[arg-type]
         self._stack = contextlib.AsyncExitStack()
         self._lost: set[str] = set()
 
@@ -169,7 +171,9 @@ class AsyncCluster:
             raise TypeError(f"a {type(self._clock).__name__} cannot be advanced")
 
     async def _settle(self) -> None:
-        await settle(lambda: self.requests.busy > 0, lambda: self.requests.handled)
+        # Neither in the server's hands nor on the way to it: a heartbeat must not be overtaken by the time it tells.
+        requests = self.requests
+        await settle(lambda: requests.busy > 0 or awaiting() > requests.delayed, lambda: requests.handled)
 
     def lose_node(self, name: str) -> None:
         """Cut a simulated node off: its heartbeats, and what becomes of its pods, no longer arrive."""
@@ -197,7 +201,8 @@ class AsyncCluster:
         if not self._lost or request.user != NODES_USER or request.verb not in WRITES:
             return False
         if request.resource in ("nodes", "leases"):
-            return request.name in self._lost
+            # What is created has no name in its path; nodes register at their start, before any is lost.
+            return request.name in self._lost or request.verb == "create"
         pod = (
             self.server.lister.get("", "pods", request.namespace, request.name) if request.resource == "pods" else None
         )
@@ -230,12 +235,19 @@ class AsyncCluster:
             client = Client.from_kubeconfig(self.pki.kubeconfig("scheduler"), user_agent="scheduler")
             tasks.start(run_scheduler(client, clock=self._clock), name="scheduler")
         if self._nodes:
-            from peavine.cmd.kubelet import run_with, simulated_options
-
             client = Client.from_kubeconfig(self.pki.kubeconfig("nodes"), user_agent="kubelet")
-            flags = simulated_options(str(self.directory), "node")
-            if self._stages:
-                stages = self.directory / "stages.json"
-                stages.write_text(json.dumps(self._stages))
-                flags.simulated_stages = str(stages)
-            tasks.start(run_with(flags, client, simulated_nodes=self._nodes, clock=self._clock), name="nodes")
+            tasks.start(self._simulate_nodes(client), name="nodes")
+
+    async def _simulate_nodes(self, client: Client) -> None:
+        if self._scenario.stages:
+            from peavine.testing.kwok import Kwok
+
+            return await Kwok(client, self._scenario.stages, self._nodes, clock=self._clock).run()
+        from peavine.cmd.kubelet import run_with, simulated_options
+
+        flags = simulated_options(str(self.directory), "node")
+        if self._scenario.scripts:
+            scripts = self.directory / "stages.json"
+            scripts.write_text(json.dumps(self._scenario.scripts))
+            flags.simulated_stages = str(scripts)
+        await run_with(flags, client, simulated_nodes=self._nodes, clock=self._clock)

@@ -69,6 +69,7 @@ class Requests:
         self.cut_off: Callable[[Request], bool] = lambda request: False  # whether it comes from a node that is lost
         self.handled = 0  # grows with every beginning and end of a request
         self.busy = 0  # requests that are being worked on, neither watching nor delayed on purpose
+        self.delayed = 0  # requests that are delayed on purpose now
 
     def fail(self, *, times: int | None = None, code: int = 500, reason: str = "InternalError", **where: str) -> None:
         """Answer matching requests with an error, `times` times (for ever unless named)."""
@@ -109,7 +110,7 @@ class Requests:
             for rule in self._rules:
                 if rule.takes(request):
                     if rule.delay:
-                        await self._clock.sleep(rule.delay)
+                        await self._hold(rule.delay)
                     if rule.error is not None:
                         raise rule.error
             counted = info.verb not in UNENDING and info.subresource not in UNENDING
@@ -122,3 +123,10 @@ class Requests:
                 self.handled += 1
 
         return handle
+
+    async def _hold(self, seconds: float) -> None:
+        self.delayed += 1
+        try:
+            await self._clock.sleep(seconds)
+        finally:
+            self.delayed -= 1
