@@ -23,14 +23,17 @@ COMMANDS = {
     "api-versions": "api_versions", "config": "config", "version": "version", "patch": "patch", "replace": "replace",
     "set": "set", "expose": "expose", "run": "run", "autoscale": "autoscale", "cordon": "cordon",
     "uncordon": "uncordon", "drain": "drain", "taint": "taint", "auth": "auth", "cluster-info": "cluster_info",
-    "attach": "attach", "options": "options", "kustomize": "kustomize",
+    "attach": "attach", "options": "options", "kustomize": "kustomize", "top": "top", "debug": "debug",
+    "proxy": "proxy",
+    "plugin": "plugin", "completion": "completion",
 }  # fmt: skip
-ALIASES = {"log": "logs", "ep": "get", "rolling-update": "rollout"}
+ALIASES = {"log": "logs"}
+HIDDEN = {"__complete": "complete", "__completeNoDesc": "complete"}
 
 
 def main(argv: list[str]) -> int:
     """Run one command line; the exit code."""
-    words = [word for word in argv if word]
+    words = list(argv)
     at, flags_before = _command_at(words)
     if at is None:
         if "--version" in words:
@@ -39,7 +42,7 @@ def main(argv: list[str]) -> int:
         return 0
     name = words[at]
     rest = flags_before + words[at + 1 :]
-    module_name = COMMANDS.get(ALIASES.get(name, name))
+    module_name = COMMANDS.get(ALIASES.get(name, name)) or HIDDEN.get(name)
     if name == "help":
         rest, name = ["--help"], (rest or [""])[0]
         module_name = COMMANDS.get(name)
@@ -47,7 +50,7 @@ def main(argv: list[str]) -> int:
             print(usage(), end="")
             return 0
     if module_name is None:
-        return _unknown(name)
+        return _plugin(words, at) or _unknown(name)
     module = importlib.import_module(f"peavine.cli.commands.{module_name}")
     try:
         return _run(module, name, rest)
@@ -83,6 +86,7 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     from peavine.client.response import Unreachable
     from peavine.machinery.errors import ApiError
 
+    concurrent = getattr(module, "CONCURRENT", False)
     find = getattr(module, "subcommand", None)
     command = name
     if find is not None:
@@ -91,11 +95,11 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
             return 0 if "--help" in rest or "-h" in rest or not rest else 1
         module, command, rest = found
         command = f"{name} {command}".strip()
-    flags = parse((*GLOBAL, *module.FLAGS), rest, command, stop_at_argument=getattr(module, "STOP_AT_ARGUMENT", False))
+    flags = parse((*GLOBAL, *module.FLAGS), rest if not hasattr(module, "TAKES_ALL") else ["--", *rest], command)
     if flags["help"]:
         print(help_text(module, command), end="")
         return 0
-    session = Session(flags, blocking=not getattr(module, "CONCURRENT", False))
+    session = Session(flags, blocking=not (concurrent or getattr(module, "CONCURRENT", False)))
     try:
         if session.blocking:
             from peavine.client.blocking import drive
@@ -126,6 +130,25 @@ async def _awaited(module: ModuleType, session: Session) -> int:
             session._client.close()
 
 
+def _plugin(words: list[str], at: int) -> int:
+    """Become the plugin that the words name; return if there is none."""
+    import os
+
+    from peavine.cli.commands.plugin import plugin_for
+
+    found = plugin_for(words[at:]) if at == 0 else None
+    if found is not None:
+        path, arguments = found
+        os.execv(path, [path, *arguments])
+    return 0
+
+
+def summary(name: str) -> str:
+    """A command in one line."""
+    doc = importlib.import_module(f"peavine.cli.commands.{COMMANDS[name]}").__doc__ or ""
+    return doc.splitlines()[0].rstrip(".")
+
+
 def _unknown(name: str) -> int:
     import difflib
 
@@ -139,9 +162,8 @@ def _unknown(name: str) -> int:
 
 def usage() -> str:
     lines = ["peavine kubectl controls a Kubernetes cluster.", "", "Commands:"]
-    for name, module in COMMANDS.items():
-        first = (importlib.import_module(f"peavine.cli.commands.{module}").__doc__ or "").splitlines()[0]
-        lines.append(f"  {name:15} {first}")
+    for name in COMMANDS:
+        lines.append(f"  {name:15} {summary(name)}")
     lines += ["", 'Use "kubectl COMMAND --help" for a command, "kubectl options" for the flags of all.', ""]
     return "\n".join(lines)
 

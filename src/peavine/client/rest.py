@@ -110,9 +110,8 @@ class Client:
         Raises ApiError for an error answer, Unreachable if there was none. 429 with Retry-After is retried, as
         client-go does.
         """
-        request = self._request(method, path, query, body, headers)
         for attempt in range(RETRIES_MAX + 1):
-            answer = await self._transport.exchange(request, idempotent=method in ("GET", "HEAD"))
+            answer = await self.answer(method, path, query=query, body=body, headers=headers)
             if answer.status < 400:
                 return answer
             retry_after = answer.headers.get("retry-after", "")
@@ -121,6 +120,19 @@ class Client:
                 raise error
             await self.clock.sleep(int(retry_after))
         raise AssertionError("unreachable: the loop returns or raises")
+
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """One request, once; the answer, whatever its status. Raises Unreachable."""
+        request = self._request(method, path, query, body, headers)
+        return await self._transport.exchange(request, idempotent=method in ("GET", "HEAD"))
 
     async def upgrade(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, headers: Mapping[str, str]

@@ -34,6 +34,11 @@ from peavine.machinery.errors import ApiError
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 CONCURRENT = True
+SUBCOMMANDS = {
+    "edit-last-applied": "Edit latest last-applied-configuration annotations of a resource/object",
+    "set-last-applied": "Set the last-applied-configuration annotation on a live object to match the contents of a file",
+    "view-last-applied": "View the latest last-applied-configuration annotations of a resource/object",
+}
 FLAGS = (
     *PRINTING, *FILES, SELECTOR, DRY_RUN, FIELD_MANAGER,
     boolean("server-side", help="If true, apply runs in the server instead of the client."),

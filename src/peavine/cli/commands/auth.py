@@ -141,3 +141,7 @@ _COMMANDS: dict[str, Any] = {
         "Experimental: Check self subject attributes.",
     ),
 }
+SUBCOMMANDS = {
+    **{name: entry[-1] for name, entry in _COMMANDS.items()},
+    "reconcile": "Reconciles rules for RBAC role, role binding, cluster role, and cluster role binding objects.",
+}

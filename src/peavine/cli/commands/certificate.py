@@ -12,6 +12,7 @@ from peavine.cli.resources import Target
 from peavine.cli.session import Session
 from peavine.machinery.meta import now
 
+SUBCOMMANDS = {"approve": "Approve a certificate signing request", "deny": "Deny a certificate signing request"}
 FLAGS: tuple[Any, ...] = ()
 _FLAGS = (*PRINTING, *FILES, SELECTOR, boolean("force", help="Update the CSR even if it is already approved."))
 

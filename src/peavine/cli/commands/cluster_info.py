@@ -9,6 +9,7 @@ from peavine.cli.failures import CliError
 from peavine.cli.flags import Parsed
 from peavine.cli.session import Session
 
+SUBCOMMANDS = {"dump": "Dump relevant information for debugging and diagnosis"}
 FLAGS = ()
 
 

@@ -343,3 +343,4 @@ _COMMANDS: dict[str, Any] = {
     "set": (_set, (), "Set an individual value in a kubeconfig file."),
     "unset": (_unset, (), "Unset an individual value in a kubeconfig file."),
 }  # fmt: skip
+SUBCOMMANDS = {**{name: entry[-1] for name, entry in _COMMANDS.items()}}

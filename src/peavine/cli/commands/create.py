@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import Any
 
 from peavine.cli.changes import Changes
 from peavine.cli.failures import CliError
@@ -64,3 +65,11 @@ async def create(changes: Changes, flags: Parsed, target) -> None:  # type: igno
         target.object = await changes.create(target, validate=True)
         target.name = target.object["metadata"]["name"]
     changes.report(target, "created", target.object)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SUBCOMMANDS":
+        raise AttributeError(name)
+    from peavine.cli.commands.generators import SUBCOMMANDS
+
+    return SUBCOMMANDS

@@ -517,3 +517,9 @@ _ALIASES = {
     "cm": "configmap", "deploy": "deployment", "cj": "cronjob", "ns": "namespace", "sa": "serviceaccount", "svc": "service",
     "resourcequota": "quota", "pc": "priorityclass", "pdb": "poddisruptionbudget", "ing": "ingress",
 }  # fmt: skip
+SUBCOMMANDS = {
+    **{name: entry[2] for name, entry in _GENERATORS.items() if " " not in name},
+    "secret": "Create a secret using a specified subcommand",
+    "service": "Create a service using a specified subcommand",
+    "token": "Request a service account token",
+}

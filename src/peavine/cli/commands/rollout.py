@@ -247,4 +247,6 @@ _COMMANDS: dict[str, Any] = {
 }  # fmt: skip
 
 
+CONCURRENT = True
 FLAGS: tuple[Any, ...] = ()
+SUBCOMMANDS = {**{name: entry[-1] for name, entry in _COMMANDS.items()}}

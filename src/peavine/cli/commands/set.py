@@ -142,3 +142,8 @@ _COMMANDS: dict[str, Any] = {
     "serviceaccount": (_service_account, "serviceaccount updated", (), "Update the service account of a resource."),
     "selector": (_service_account, "selector updated", (string("resource-version", help="If non-empty, the change only succeeds if this is the current resource-version."),), "Set the selector on a resource."),
 }  # fmt: skip
+SUBCOMMANDS = {
+    **{name: entry[-1] for name, entry in _COMMANDS.items()},
+    "env": "Update environment variables on a pod template.",
+    "subject": "Update the user, group, or service account in a role binding or cluster role binding.",
+}

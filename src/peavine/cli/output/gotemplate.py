@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from peavine.cli.failures import CliError
@@ -15,10 +15,11 @@ _TOKEN = re.compile(r"""\s*("(?:\\.|[^"\\])*"|`[^`]*`|\(|\)|\||:=|=|,|[^\s()|,"`
 
 
 class Template:
-    """Raises CliError for what cannot be parsed or is not of the subset."""
+    """`functions` are known besides the usual ones. Raises CliError for what is not of the subset."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.text = text
+        self._functions = {**_FUNCTIONS, **(functions or {})}
         self.parts = self._split(text)
         self.at = 0
         self.nodes = self._block(())
@@ -157,14 +158,15 @@ class Template:
             return _walk(names[name], rest)
         if token[0] == ".":
             return _walk(dot, token[1:])
-        if token not in _FUNCTIONS:
+        if token not in self._functions:
             raise self._error(f'function "{token}" not defined')
         return _Function(token)
 
     def _call(self, words: list[Any]) -> Any:
         if words and isinstance(words[0], _Function):
             try:
-                return _FUNCTIONS[words[0].name](*words[1:])
+                arguments = [self._functions[w.name]() if isinstance(w, _Function) else w for w in words[1:]]
+                return self._functions[words[0].name](*arguments)
             except (TypeError, KeyError, IndexError, ValueError) as error:
                 raise CliError(f"error executing template: error calling {words[0].name}: {error}") from None
         return words[0] if words else None
