@@ -14,6 +14,7 @@ from peavine.client.rest import Client
 from peavine.ingress import haproxy
 from peavine.machinery.errors import ApiError
 from tests.ingress.cluster import free_port
+from tests.ingress.gateways import GROUP, gateway, listener, route, rule
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,7 +65,7 @@ async def _drive(tmp_path: Path, running: list[subprocess.Popen[bytes]]) -> None
     arguments = ["--kubeconfig", str(data / "kubeconfigs" / "ingress.kubeconfig"), "--listen", "127.0.0.1"]
     arguments += ["--http-port", str(http), "--https-port", "0", "--publish-address", "10.4.7.11"]
     arguments += ["--run-dir", str(tmp_path / "run"), "--healthz-bind-address", ""]
-    arguments += ["--load-balancer-pool", "10.4.7.200-10.4.7.201"]
+    arguments += ["--load-balancer-pool", "10.4.7.200-10.4.7.201", "--gateway-api"]
     running.append(peavine("ingress", *arguments, log=tmp_path / "ingress.log"))
     spec: dict[str, Any] = {"ports": [{"name": "http", "port": 80}], "type": "LoadBalancer"}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}
@@ -90,7 +91,50 @@ async def _drive(tmp_path: Path, running: list[subprocess.Popen[bytes]]) -> None
     # The route exists, its Service has no endpoints: not the 404 of an unknown host.
     assert await _status(http, "x.example") == 503
     assert await _status(http, "other.example") == 404
+    await _gateway(client, http)
     client.close()
+
+
+async def _gateway(client: Client, http: int) -> None:
+    """A Gateway on the Ingresses' port: its statuses, as they come back from the API server."""
+
+    def api(plural: str) -> Any:
+        return client.resource(f"{GROUP}/v1", plural)
+
+    async def conditions(plural: str, name: str, namespace: str | None = "default") -> Any:
+        status = (await api(plural).get(name, namespace)).get("status") or {}
+        return {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions") or ()}
+
+    kind = {"apiVersion": f"{GROUP}/v1"}
+    allowed = {"namespaces": {"from": "All"}}
+    made = gateway("gw", listener("http", http, allowedRoutes=allowed), listener("tcp", 9, "TCP"))
+    await until(lambda: api("gateways").create({**kind, "kind": "Gateway", **made}, "default"))
+    for name, service in (("routed", "web"), ("broken", "nothing")):
+        obj = route(name, rule(service), hosts=(f"{name}.example",))
+        await api("httproutes").create({**kind, "kind": "HTTPRoute", **obj}, "default")
+
+    async def seen() -> bool:
+        return len((await api("httproutes").get("broken", "default")).get("status", {}).get("parents") or []) == 1
+
+    await until(seen)
+    wanted = {"Accepted": ("True", "Accepted"), "SupportedVersion": ("True", "SupportedVersion")}
+    assert await conditions("gatewayclasses", "peavine", None) == wanted
+    wanted = {"Accepted": ("True", "ListenersNotValid"), "Programmed": ("True", "Programmed")}
+    await until(lambda: _equals(conditions("gateways", "gw"), wanted))
+    status = (await api("gateways").get("gw", "default"))["status"]
+    assert status["addresses"] == [{"type": "IPAddress", "value": "10.4.7.11"}]
+    assert [(x["name"], x["attachedRoutes"]) for x in status["listeners"]] == [("http", 2), ("tcp", 0)]
+    entry = (await api("httproutes").get("broken", "default"))["status"]["parents"][0]
+    reasons = {c["type"]: c["reason"] for c in entry["conditions"]}
+    assert reasons == {"Accepted": "Accepted", "ResolvedRefs": "BackendNotFound"}
+    assert all(c["observedGeneration"] == 1 for c in entry["conditions"])
+    assert entry["controllerName"] == "peavine.dev/gateway"
+    assert await _status(http, "routed.example") == 503 and await _status(http, "broken.example") == 500
+    assert await _status(http, "x.example") == 503
+
+
+async def _equals(found: Any, wanted: Any) -> bool:
+    return bool(await found == wanted)
 
 
 async def _status(port: int, host: str) -> int:

@@ -61,6 +61,7 @@ class Cluster:
     """Of the hosts that are network namespaces; empty where the machine itself is the node."""
     api_only: bool = False
     ingress: bool = False
+    gateway_api: bool = False
     load_balancer_pool: str = ""
     joined: str = ""
     """The API server (URL) of a cluster that another machine started and that this one has joined as a node."""

@@ -1,4 +1,4 @@
-"""Run the ingress: Ingress objects as HTTP routes of HAProxy, addresses for Services of type LoadBalancer."""
+"""Run the ingress: Ingresses and Gateways as routes of HAProxy, addresses for Services of type LoadBalancer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="peavine ingress", description="Serve Ingresses with HAProxy, and give addresses to load balancers."
+        prog="peavine ingress",
+        description="Serve Ingresses and Gateways with HAProxy, and give addresses to load balancers.",
     )
     p.add_argument("--kubeconfig", metavar="FILE", required=True, help="how to reach the API server, and as whom")
     p.add_argument("--hostname-override", metavar="NAME", default="", help="this node's name (default: the hostname)")
@@ -31,6 +32,15 @@ def parser() -> argparse.ArgumentParser:
         help="HAProxy's configuration, certificates and sockets (default: /run/peavine-ingress)",
     )
     p.add_argument("--ingress-class", metavar="NAME", default="peavine", help="made if absent; empty: make none")
+    p.add_argument(
+        "--gateway-api", action="store_true", help="install the Gateway API's definitions and serve Gateways too"
+    )
+    p.add_argument(
+        "--gateway-class",
+        metavar="NAME",
+        default="peavine",
+        help="with --gateway-api: made if absent; empty: make none",
+    )
     p.add_argument("--access-log", action="store_true", help="HAProxy's log of requests, to standard output")
     p.add_argument("--drain", metavar="SECONDS", type=int, default=300, help="for connections of an old HAProxy")
     p.add_argument(
@@ -80,7 +90,7 @@ async def _run(options: argparse.Namespace) -> None:
     from peavine.client.rest import Client
     from peavine.ingress.balancers import Balancers
     from peavine.ingress.certificates import ensure_default
-    from peavine.ingress.classes import ensure_class
+    from peavine.ingress.classes import ensure_class, ensure_gateway_api
     from peavine.ingress.controller import Controller
     from peavine.ingress.haproxy import HAProxy
     from peavine.ingress.settings import Settings
@@ -103,7 +113,14 @@ async def _run(options: argparse.Namespace) -> None:
         options.access_log,
         options.drain,
     )
-    controller = Controller(informers, HAProxy(options.run_dir), settings, options.publish_address, recorder=recorder)
+    controller = Controller(
+        informers,
+        HAProxy(options.run_dir),
+        settings,
+        options.publish_address,
+        gateway_api=options.gateway_api,
+        recorder=recorder,
+    )
 
     def exposition() -> tuple[int, str, bytes]:
         code, kind, body = metrics()
@@ -128,6 +145,9 @@ async def _run(options: argparse.Namespace) -> None:
             tasks.start(recorder.run(), name="events")
             if options.ingress_class:
                 tasks.start(ensure_class(client, options.ingress_class), name="ingress class")
+            if options.gateway_api:
+                # Before their informers: what is not served cannot be watched.
+                await tasks.start(ensure_gateway_api(client, options.gateway_class), name="gateway api")
             if options.pools or options.load_balancer_node_addresses:
                 balancers = Balancers(client, informers, options.pools, node, recorder=recorder)
                 tasks.start(balancers.run(), name="load balancers")

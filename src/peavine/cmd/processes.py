@@ -246,6 +246,7 @@ def _ingress(cluster: Cluster) -> list[str]:
         f"--publish-address={cluster.node_ip}",
         f"--run-dir={cluster.run_dir / 'ingress'}",
         "--healthz-bind-address=127.0.0.1:10253",
+        *(["--gateway-api"] if cluster.gateway_api else []),
     ]
     if cluster.load_balancer_pool:
         return [*flags, f"--load-balancer-pool={cluster.load_balancer_pool}"]

@@ -81,6 +81,9 @@ def flags() -> argparse.ArgumentParser:
     )
     options.add_argument("--backend", choices=("host-gw", "vxlan", "none"), default="host-gw", help="pod network")
     options.add_argument("--ingress", action="store_true", help="run the ingress controller too (needs haproxy)")
+    options.add_argument(
+        "--gateway-api", action="store_true", help="the ingress controller, and the Gateway API with it (needs haproxy)"
+    )
     options.add_argument("--load-balancer-pool", default="", help="addresses for Services of type LoadBalancer")
     options.add_argument("--foreground", action="store_true", help="supervise in this process until interrupted")
     options.add_argument("--timeout", type=float, default=READY_SECONDS_MAX, help="seconds to wait for the node")
@@ -139,8 +142,8 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         return existing, False
     notes: list[str] = []
     runtime = choose_runtime(args.runtime, notes)
-    if args.ingress and shutil.which("haproxy", path=ADMIN_PATH) is None:
-        raise ValueError("--ingress: haproxy is not installed")
+    if (args.ingress or args.gateway_api) and shutil.which("haproxy", path=ADMIN_PATH) is None:
+        raise ValueError("--ingress and --gateway-api: haproxy is not installed")
     networks = machine_networks()
     nodes = ""
     if args.nodes > 1 and runtime == "containerd" and not args.api_only:
@@ -170,7 +173,8 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         node_range=nodes,
         extra=_extra(args.extra_config),
         api_only=args.api_only,
-        ingress=args.ingress,
+        ingress=args.ingress or args.gateway_api,
+        gateway_api=args.gateway_api,
         load_balancer_pool=args.load_balancer_pool,
         notes=notes,
     )
