@@ -97,6 +97,40 @@ async def test_watches_see_their_version_in_order(tmp_path):
                 assert (type, obj["spec"]) == ("DELETED", {"sizeText": "5"})
 
 
+async def test_objects_stored_in_an_older_version_are_converted_too(tmp_path):
+    async with converting(tmp_path) as (client, _):
+        assert (await client("POST", V1, widget("a", size=1))).status == 201
+        crd = (await client("GET", f"{CRDS}/widgets.example.com")).json
+        for each in crd["spec"]["versions"]:
+            each["storage"] = each["name"] == "v2"
+        assert (await client("PUT", f"{CRDS}/widgets.example.com", crd)).status == 200
+        assert (await client("POST", V1, widget("b", size=2))).status == 201
+
+        async def switched():
+            return b'"apiVersion":"example.com/v2"' in (await stored(client, "c"))
+
+        while True:  # until the server writes the new version
+            await client("DELETE", f"{V1}/c")
+            assert (await client("POST", V1, widget("c", size=3))).status == 201
+            if await switched():
+                break
+        assert b'"apiVersion":"example.com/v1"' in (await stored(client, "a"))
+        expected = {"a": 1, "b": 2, "c": 3}
+        for path, read in ((V1, lambda spec: spec["size"]), (V2, lambda spec: int(spec["sizeText"]))):
+            items = (await client("GET", path)).json["items"]
+            assert {item["metadata"]["name"]: read(item["spec"]) for item in items} == expected
+        patched = await client("PATCH", f"{V2}/a", {"metadata": {"labels": {"x": "y"}}}, MERGE)
+        assert patched.json["spec"] == {"sizeText": "1"}
+        value = await stored(client, "a")
+        assert b'"apiVersion":"example.com/v2"' in value and b'"sizeText":"1"' in value
+        assert (await client("DELETE", f"{V2}/b")).status == 200
+
+
+async def stored(client, name):
+    found, _ = await client.server.store.get(f"/registry/example.com/widgets/default/{name}")
+    return found.value
+
+
 async def test_a_webhook_that_fails_fails_reads_and_ends_watches(tmp_path):
     def refuse(body):
         response = {"uid": body["request"]["uid"], "result": {"status": "Failure", "message": "broken today"}}

@@ -67,6 +67,8 @@ class VersionRules:
             self.from_storage = self._from_storage
             if converter.by_webhook:
                 self.prefetch = self._prefetch
+        elif converter.by_webhook:
+            self.upgrade = self._upgrade
 
     @property
     def name(self) -> str:
@@ -116,10 +118,19 @@ class VersionRules:
 
     async def _prefetch(self, objects: Iterable[Object]) -> None:
         """Convert stored objects that are about to be read in this version, all at once and without blocking."""
-        await self._converter.prefetch(objects, self._converter.storage.name, self.name)
+        by_version: dict[str, list[Object]] = {}
+        for obj in objects:
+            by_version.setdefault(_version_of(obj), []).append(obj)
+        for stored, some in by_version.items():
+            await self._converter.prefetch(some, stored, self.name)
+
+    def _upgrade(self, obj: Object) -> Object:
+        """An object that was stored in another version than objects are today."""
+        return self._converter.convert(obj, _version_of(obj), self.name)
 
     def _from_storage(self, obj: Object) -> Object:
-        converted = self._converter.convert(obj, self._converter.storage.name, self.name)
+        source = _version_of(obj) if self._converter.by_webhook else self._converter.storage.name
+        converted = self._converter.convert(obj, source, self.name)
         prune(converted, self._schema)
         self.default(converted)
         return converted
@@ -197,6 +208,10 @@ class VersionRules:
         if self._printer is None:
             self._printer = Printer(self._version.get("additionalPrinterColumns") or [])
         return self._printer
+
+
+def _version_of(obj: Object) -> str:
+    return str(obj["apiVersion"]).rpartition("/")[2]
 
 
 def _reader(path: str) -> Callable[[Object], str]:

@@ -63,8 +63,7 @@ async def delete(registry: Registry, request: WriteRequest) -> tuple[Object, boo
     admitted = False
     for _ in range(DELETE_TRIES):
         entry = await registry.read(kind, request.namespace, request.name)
-        form = registry.resource(kind).cache.form
-        live = form.load(entry)
+        live = await registry.stored(kind, entry)
         check_preconditions(request, live, options.get("preconditions") or {})
         if request.admit and not admitted:
             old = await registry.read_object(kind, entry) if kind.hub is not kind else live

@@ -109,9 +109,10 @@ class Registry:
     async def serve_custom(self, kinds: list[Kind]) -> None:
         """Serve the versions of one custom resource (replacing what was served of it); `kinds` share one hub."""
         hub = kinds[0].hub
-        form = Form(hub.group, hub.version, hub.kind, lambda: hub.field_labels)
+        converts = hub.hook("upgrade") is not None
+        form = Form(hub.group, hub.version, hub.kind, lambda: hub.field_labels, converts=converts)
         known = self._resources.get((hub.group, hub.plural))
-        if known is None or known.cache.form.head != form.head or set(known.cache.form.fields) != set(form.fields):
+        if known is None or not known.cache.form.same(form):
             if known is not None:
                 self.cache.drop(hub.group, hub.plural)
             cached = await self.cache.add(hub.group, hub.plural, form, hub.storage_prefix, hub.namespaced)
@@ -166,6 +167,14 @@ class Registry:
     async def read_object(self, kind: Kind, entry: Entry) -> Object:
         """An entry as a dict in the version of `kind`; the caller's own."""
         return await settled(lambda: self.object(kind, entry))
+
+    async def stored(self, kind: Kind, entry: Entry) -> Object:
+        """An entry as a dict in the version that is stored today; the caller's own."""
+        form = self.resource(kind).cache.form
+        if not entry.stored:
+            return form.load(entry)
+        upgrade: Any = kind.hub.hook("upgrade")
+        return await settled(lambda: upgrade(form.load(entry)))
 
     async def read_objects(self, kind: Kind, entries: Iterable[Entry]) -> list[Object]:
         """Many entries at once: a webhook is asked for some hundred together."""

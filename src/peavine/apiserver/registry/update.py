@@ -118,7 +118,7 @@ async def _replace(
     """Write `new` over the entry, if it is still there as it was. Raises _Raced, ApiError."""
     kind, hub = request.kind, request.kind.hub
     form = registry.resource(kind).cache.form
-    old_hub = form.load(live_entry)
+    old_hub = await registry.stored(kind, live_entry)
     old = await registry.read_object(kind, live_entry) if kind.hub is not kind else old_hub
     _carry(request, new, old)
     clean_owners(request, new)
