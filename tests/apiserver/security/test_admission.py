@@ -329,6 +329,77 @@ def test_scopes_choose_which_pods_a_quota_counts(objects, chain, scopes, spec, c
     assert used(objects)["pods"] == ("1" if counts else "0")
 
 
+def needs(scope, operator, *values):
+    return {"matchExpressions": [{"scopeName": scope, "operator": operator, "values": list(values)}]}
+
+
+ELSEWHERE = {"topologyKey": "zone", "namespaces": ["other"]}
+
+
+@pytest.mark.parametrize(
+    ("selector", "spec", "counts"),
+    [
+        (needs("PriorityClass", "In", "gold"), {"priorityClassName": "gold"}, True),
+        (needs("PriorityClass", "In", "gold"), {"priorityClassName": "tin"}, False),
+        (needs("PriorityClass", "NotIn", "gold"), {"priorityClassName": "tin"}, True),
+        (needs("PriorityClass", "NotIn", "gold"), {"priorityClassName": "gold"}, False),
+        (needs("PriorityClass", "Exists"), {"priorityClassName": "tin"}, True),
+        (needs("PriorityClass", "DoesNotExist"), {}, True),
+        (needs("PriorityClass", "DoesNotExist"), {"priorityClassName": "tin"}, False),
+        (needs("BestEffort", "Exists"), {}, True),
+        (
+            needs("CrossNamespacePodAffinity", "Exists"),
+            {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [ELSEWHERE]}}},
+            True,
+        ),
+        (
+            needs("CrossNamespacePodAffinity", "Exists"),
+            {
+                "affinity": {
+                    "podAntiAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": [
+                            {"weight": 1, "podAffinityTerm": {"topologyKey": "zone", "namespaceSelector": {}}}
+                        ]
+                    }
+                }
+            },
+            True,
+        ),
+        (
+            needs("CrossNamespacePodAffinity", "Exists"),
+            {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "z"}]}}},
+            False,
+        ),
+    ],
+)
+def test_scope_selectors_choose_by_operator(objects, chain, selector, spec, counts):
+    for name in ("gold", "tin"):
+        objects.put("scheduling.k8s.io", "priorityclasses", {"metadata": {"name": name}, "value": 5})
+    quota(objects, scopeSelector=selector)
+    run(chain, review(pod(**spec)))
+    assert used(objects)["pods"] == ("1" if counts else "0")
+
+
+@pytest.mark.parametrize(
+    ("selector", "class_", "counts"),
+    [
+        (needs("VolumeAttributesClass", "In", "fast"), "fast", True),
+        (needs("VolumeAttributesClass", "In", "fast"), "slow", False),
+        (needs("VolumeAttributesClass", "NotIn", "fast"), "slow", True),
+        (needs("VolumeAttributesClass", "NotIn", "fast"), "fast", False),
+        (needs("VolumeAttributesClass", "Exists"), "slow", True),
+        (needs("VolumeAttributesClass", "Exists"), None, False),
+        (needs("VolumeAttributesClass", "DoesNotExist"), None, True),
+        (needs("VolumeAttributesClass", "DoesNotExist"), "fast", False),
+    ],
+)
+def test_a_quota_of_claims_may_be_for_a_volume_attributes_class(objects, chain, selector, class_, counts):
+    quota(objects, hard={"persistentvolumeclaims": "5"}, scopeSelector=selector)
+    spec = {"volumeAttributesClassName": class_} if class_ else {}
+    run(chain, review({"metadata": {"name": "c"}, "spec": spec}, "persistentvolumeclaims"))
+    assert used(objects)["persistentvolumeclaims"] == ("1" if counts else "0")
+
+
 def test_services_claims_and_any_kind_are_counted(objects, chain):
     quota(
         objects,
@@ -557,6 +628,21 @@ def test_certificates_are_asked_approved_and_signed_by_who_may(objects, chain):
         "can only create a node CSR with CN=system:node:one"
         in refusal(chain, review(other, resource, group, user=NODE, namespace="")).message
     )
+
+
+def test_a_bundle_of_a_signer_is_made_by_who_may_attest_for_it(objects, chain):
+    group, kind = "certificates.k8s.io", "clustertrustbundles"
+    bundle = {"metadata": {"name": "example.com:s:b"}, "spec": {"signerName": "example.com/s", "trustBundle": "x"}}
+    asked = review(bundle, kind, group, namespace="")
+    assert refusal(chain, asked).message.endswith('user not permitted to attest for signerName "example.com/s"')
+    run(chain, review({**bundle, "spec": {"trustBundle": "x"}}, kind, group, namespace=""))  # of nobody's
+    rule = {"verbs": ["attest"], "apiGroups": [group], "resources": ["signers"], "resourceNames": ["example.com/*"]}
+    rbac = "rbac.authorization.k8s.io"
+    objects.put(rbac, "clusterroles", {"metadata": {"name": "attester"}, "rules": [rule]})
+    ref = {"apiGroup": rbac, "kind": "ClusterRole", "name": "attester"}
+    subjects = [{"kind": "User", "name": "jane", "apiGroup": rbac}]
+    objects.put(rbac, "clusterrolebindings", {"metadata": {"name": "a"}, "roleRef": ref, "subjects": subjects})
+    run(chain, asked)
 
 
 def test_images_are_always_pulled_where_that_is_asked(objects):

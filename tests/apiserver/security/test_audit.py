@@ -1,11 +1,13 @@
 """Audit: what is written down, when, and what never is."""
 
+import asyncio
 import json
 import stat
 
 import pytest
 
 from peavine.apiserver.audit import Auditor, LogFile, Policy, load_policy
+from peavine.apiserver.audit.backends import BUFFER_EVENTS_MAX, Webhook
 from peavine.apiserver.audit.policy import PolicyError
 from peavine.apiserver.authentication import User
 from peavine.base.clock import SimulatedClock
@@ -139,3 +141,47 @@ def test_the_log_is_private_rotates_and_forgets(tmp_path):
     assert all(file.stat().st_size <= 1 << 20 for file in files)
     assert stat.S_IMODE((tmp_path / "logs" / "audit.log").stat().st_mode) == 0o600
     assert all(json.loads(text) == line for file in files for text in file.read_text().splitlines())
+
+
+class Collector:
+    """A webhook's server: answers as it is told, then with 200."""
+
+    def __init__(self, *answers):
+        self.answers, self.received = list(answers), []
+
+    async def post(self, body):
+        answer = self.answers.pop(0) if self.answers else 200
+        if isinstance(answer, Exception):
+            raise answer
+        if answer < 300:
+            self.received.append([event["n"] for event in json.loads(body)["items"]])
+        return answer
+
+
+def test_the_webhook_gets_events_in_batches_and_again_after_a_failure():
+    clock = SimulatedClock()
+    collector = Collector(503, ConnectionError("refused"))
+    webhook = Webhook(collector, clock)
+
+    async def play():
+        task = asyncio.ensure_future(webhook.run())
+        for n in range(3):
+            webhook.write({"n": n})
+        await clock.advance(29)
+        assert collector.received == [] and len(collector.answers) == 2  # it waits for more
+        await clock.advance(5)
+        assert collector.received == [[0, 1, 2]]
+        for n in range(401):
+            webhook.write({"n": n})
+        await clock.advance(1)  # a full batch goes at once
+        assert [len(batch) for batch in collector.received[1:]] == [400, 1]
+        task.cancel()
+
+    asyncio.run(play())
+
+
+def test_a_webhook_that_does_not_keep_up_costs_events_and_no_memory():
+    webhook = Webhook(Collector(), SimulatedClock())
+    for n in range(BUFFER_EVENTS_MAX + 7):
+        webhook.write({"n": n})
+    assert webhook.dropped == 7
