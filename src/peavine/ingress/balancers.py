@@ -1,8 +1,8 @@
 """Services of type LoadBalancer on bare machines: an address from a pool, or the nodes' own, into their status.
 
-Runs on one node at a time (a Lease). An address is a Service's until the Service goes or changes its type; after a
-restart what is in the statuses counts. Who answers for a pool's addresses on the network is the nodes' business: see
-network/announcer.py.
+Runs on one node at a time (a Lease). An address is a Service's until the Service goes or changes its type: a finalizer
+holds the Service until its address is given back. After a restart what is in the statuses counts. Who answers for a
+pool's addresses on the network is the nodes' business: see network/announcer.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Object = dict[str, Any]
 
 LEASE = "peavine-load-balancers"
 CLASS = "peavine.dev/pool"
+FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 retry_seconds = 30.0
 
 
@@ -90,7 +91,9 @@ class Balancers:
     async def sync(self) -> None:
         """Compare every Service with what it should have. Raises ApiError of a write; the next call goes on."""
         services = {(s["metadata"]["namespace"], s["metadata"]["name"]): s for s in self._services.list()}
-        ours = {key: s for key, s in services.items() if is_ours(s)}
+        ours = {key: s for key, s in services.items() if is_ours(s) and not s["metadata"].get("deletionTimestamp")}
+        # Before anything is released: what an address says of its owner is asked there.
+        leaving = [(key, s) for key, s in services.items() if key not in ours and self._was_ours(key, s)]
         for key in set(self._pools.held.values()) - ours.keys():
             self._pools.release(key)
         # Who has an address keeps it: first all that is written down, then those that have none.
@@ -100,9 +103,30 @@ class Balancers:
                     self._pools.hold(key, entry["ip"])
         for key in sorted(ours, key=lambda k: ours[k]["metadata"].get("creationTimestamp") or ""):
             await self._give(key, ours[key])
-        for key, service in services.items():
-            if key not in ours and _ingress(service) and service["spec"].get("type") != "LoadBalancer":
-                await self._write(key, service, [])
+        for key, service in leaving:
+            await self._clean_up(key, service)
+
+    def _was_ours(self, key: Key, service: Object) -> bool:
+        """Whether a Service that is not to have an address (any more) has one of ours, or our finalizer."""
+        foreign = service["spec"].get("type") == "LoadBalancer" and not is_ours(service)
+        addresses = [entry.get("ip") or "" for entry in _ingress(service)]
+        if foreign or not (addresses or FINALIZER in (service["metadata"].get("finalizers") or ())):
+            return False
+        return not self._pools or bool(self._pools.of(key)) or all(a and self._pools.contains(a) for a in addresses)
+
+    async def _clean_up(self, key: Key, service: Object) -> None:
+        self._event(service, "Normal", "DeletingLoadBalancer", "Deleting load balancer")
+        self._complained.pop(key, None)
+        if _ingress(service):
+            await self._write(key, [])
+        finalizers = service["metadata"].get("finalizers") or []
+        if FINALIZER in finalizers:
+            await self._patch(key, {"metadata": {"finalizers": [f for f in finalizers if f != FINALIZER]}})
+        self._event(service, "Normal", "DeletedLoadBalancer", "Deleted load balancer")
+
+    def _event(self, service: Object, type_: str, reason: str, message: str) -> None:
+        if self._recorder is not None:
+            self._recorder.event(service, type_, reason, message)
 
     async def _give(self, key: Key, service: Object) -> None:
         try:
@@ -111,15 +135,28 @@ class Balancers:
             if self._complained.get(key) != str(error):
                 self._complained[key] = str(error)
                 log.warning("service %s/%s: %s", *key, error)
-                if self._recorder is not None:
-                    self._recorder.event(service, "Warning", "AllocationFailed", str(error))
+                self._event(service, "Warning", "AllocationFailed", str(error))
+                message = f"Error syncing load balancer: failed to ensure load balancer: {error}"
+                self._event(service, "Warning", "SyncLoadBalancerFailed", message)
             return
         self._complained.pop(key, None)
         have = [entry.get("ip", "") for entry in _ingress(service)]
-        if have != wanted:
-            await self._write(key, service, wanted)
-            if self._recorder is not None and wanted:
-                self._recorder.event(service, "Normal", "IPAllocated", f"Assigned IP {', '.join(wanted)}")
+        finalizers = service["metadata"].get("finalizers") or []
+        if have == wanted and FINALIZER in finalizers:
+            return
+        if not have:
+            self._event(service, "Normal", "EnsuringLoadBalancer", "Ensuring load balancer")
+        if FINALIZER not in finalizers:
+            # Before the address: a Service must not go with one.
+            await self._patch(key, {"metadata": {"finalizers": [*finalizers, FINALIZER]}})
+        if have == wanted:
+            return
+        await self._write(key, wanted)
+        if have:
+            self._event(service, "Normal", "UpdatedLoadBalancer", "Updated load balancer with new hosts")
+        elif wanted:
+            self._event(service, "Normal", "IPAllocated", f"Assigned IP {', '.join(wanted)}")
+            self._event(service, "Normal", "EnsuredLoadBalancer", "Ensured load balancer")
 
     def _wanted(self, key: Key, service: Object) -> list[str]:
         spec = service["spec"]
@@ -138,12 +175,14 @@ class Balancers:
             addresses += held[:1] or [self._pools.take(key, ipv6, asked)]
         return addresses
 
-    async def _write(self, key: Key, service: Object, addresses: list[str]) -> None:
+    async def _write(self, key: Key, addresses: list[str]) -> None:
         entries = [{"ip": ip, "ipMode": "VIP"} for ip in addresses]
-        body = {"status": {"loadBalancer": {"ingress": entries or None}}}
+        await self._patch(key, {"status": {"loadBalancer": {"ingress": entries or None}}}, "status")
+
+    async def _patch(self, key: Key, body: Object, subresource: str | None = None) -> None:
         resource = self._client.resource("v1", "services")
         try:
-            await resource.patch(key[1], body, key[0], subresource="status")
+            await resource.patch(key[1], body, key[0], subresource=subresource)
         except ApiError as error:
             if error.code != 404:
                 raise
