@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import http.server
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from peavine.kubelet.images import archive, builtin
 from tests.kubelet import drivers
 from tests.kubelet.node import NODE, TestNode
-from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
+from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh
 
 pytestmark = pytest.mark.root
 
@@ -192,69 +188,3 @@ def test_claimed_devices_are_prepared_injected_and_given_back(node: TestNode, ve
         node.until(lambda: len(calls(where)), lambda n: n == prepared, "nothing is prepared twice")
         node.delete(name)
         assert calls(where)[prepared:] == [("unprepare", {"claims": [wanted]})]
-
-
-class Registry(http.server.BaseHTTPRequestHandler):
-    """One image, for whoever knows the password."""
-
-    blobs: dict[str, tuple[bytes, str]] = {}
-    pulls = 0
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        wanted = "Basic " + base64.b64encode(b"user:secret").decode()
-        if self.path.startswith("/v2/private/") and self.headers.get("Authorization") != wanted:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="test"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        name = self.path.rsplit("/", 1)[1]
-        content, media = self.blobs.get(name, (b"", ""))
-        self.send_response(200 if content else 404)
-        self.send_header("Content-Length", str(len(content)))
-        if media:
-            self.send_header("Content-Type", media)
-            self.send_header("Docker-Content-Digest", archive.digest(content))
-        self.end_headers()
-        if self.command == "GET":
-            type(self).pulls += 1
-            self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        return None
-
-
-def test_images_are_pulled_with_the_pods_secrets(node: TestNode) -> None:
-    manifest, config, layer = archive.blobs(builtin.busybox())
-    Registry.blobs = {
-        "1": (manifest, "application/vnd.oci.image.manifest.v1+json"),
-        archive.digest(manifest): (manifest, "application/vnd.oci.image.manifest.v1+json"),
-        archive.digest(config): (config, "application/vnd.oci.image.config.v1+json"),
-        archive.digest(layer): (layer, "application/vnd.oci.image.layer.v1.tar"),
-    }
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    host = f"127.0.0.1:{server.server_port}"
-    try:
-        node.create(node.pod("unauthorized", {**FOREVER, "image": f"{host}/private/app:1"}))
-        pod = node.wait("unauthorized", lambda p: "ErrImagePull" in json.dumps(state(p)["state"]))
-        assert "401" in state(pod)["state"]["waiting"]["message"]
-        auth = {"auths": {host: {"auth": base64.b64encode(b"user:secret").decode()}}}
-        node.create({"kind": "Secret", "metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
-                     "stringData": {".dockerconfigjson": json.dumps(auth)}})  # fmt: skip
-        pod = node.pod("authorized", {**FOREVER, "image": f"{host}/private/app:1"}, imagePullSecrets=[{"name": "pull"}])
-        pod = node.start_pod(pod)
-        assert state(pod)["imageID"].startswith(f"{host}/private/app@sha256:")
-        assert "Successfully pulled image" in node.wait_event("authorized", "Pulled")
-        before = Registry.pulls
-        node.start_pod(
-            node.pod("present", {**FOREVER, "image": f"{host}/private/app:1", "imagePullPolicy": "IfNotPresent"})
-        )
-        assert Registry.pulls == before
-        for name in ("unauthorized", "authorized", "present"):
-            node.delete(name, 0)
-    finally:
-        server.shutdown()

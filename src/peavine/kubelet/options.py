@@ -76,6 +76,8 @@ class Options:
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_minimum_age_seconds: float = 120.0
+    # Unused for so long, an image goes however much room there is; 0: never.
+    image_maximum_age_seconds: float = 0.0
     # Where the runtime keeps its layers, for the disk's numbers.
     image_fs_dir: str = ""
     shutdown_grace_seconds: float = 0.0

@@ -38,6 +38,8 @@ class ImageCollector:
     async def look(self) -> None:
         options = self._kubelet.options
         await note_use(self._kubelet)
+        if options.image_maximum_age_seconds > 0:
+            await remove_unused(self._kubelet, age=options.image_maximum_age_seconds)
         disk = machine.disk(options.image_fs_dir or options.root_dir)
         used_percent = 100 - disk.available * 100 // max(1, disk.capacity)
         if used_percent < options.image_gc_high_percent:
@@ -45,7 +47,14 @@ class ImageCollector:
         wanted = disk.capacity * (100 - options.image_gc_low_percent) // 100 - disk.available
         freed = await remove_unused(self._kubelet, wanted)
         if freed < wanted:
-            log.warning("images: wanted to free %d bytes, freed %d", wanted, freed)
+            message = (
+                f"Failed to garbage collect required amount of images. Attempted to free {wanted} bytes,"
+                f" but only found {freed} bytes eligible to free."
+            )
+            name = options.node_name
+            about = {"kind": "Node", "name": name, "uid": name}
+            self._kubelet.recorder.event(about, "Warning", "FreeDiskSpaceFailed", message)
+            log.warning("%s", message)
 
 
 async def _used(kubelet: Kubelet) -> set[str]:
@@ -69,12 +78,13 @@ async def note_use(kubelet: Kubelet) -> tuple[list[Message], set[str]]:
     return images, used
 
 
-async def remove_unused(kubelet: Kubelet, wanted: int | None = None) -> int:
-    """Remove unused images until `wanted` bytes are free (None: all of them). Returns the bytes freed."""
+async def remove_unused(kubelet: Kubelet, wanted: int | None = None, *, age: float | None = None) -> int:
+    """Remove images unused for `age` seconds (None: the least that is allowed) until `wanted` bytes are free (None:
+    all of them). Returns the bytes freed."""
     images, used = await note_use(kubelet)
     pause = kubelet.sandbox_image
     keep = used | {image["id"] for image in images if pause and pause in image.get("repo_tags", [])}
-    age = kubelet.options.image_minimum_age_seconds
+    age = kubelet.options.image_minimum_age_seconds if age is None else age
     freed = 0
     for image in choose(images, keep, kubelet.puller.last_used, kubelet.clock.time(), age):
         if wanted is not None and freed >= wanted:

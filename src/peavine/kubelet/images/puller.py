@@ -86,6 +86,8 @@ class Puller:
         self._places = asyncio.Semaphore(parallel_max)
         self._backoff = Backoff(first=BACKOFF_SECONDS_FIRST, most=BACKOFF_SECONDS_MAX)
         self._until: dict[tuple[str, str], float] = {}
+        # What the last pull failed with.
+        self._problems: dict[tuple[str, str], str] = {}
         # Images that are in use or were used lately, for the collector: id -> Unix seconds.
         self.last_used: dict[str, float] = {}
 
@@ -131,11 +133,12 @@ class Puller:
         if self._until.get(key, 0.0) > self._clock.monotonic():
             message = f'Back-off pulling image "{image}"'
             record("Normal", "BackOff", message)
-            raise ImageError("ImagePullBackOff", message)
+            raise ImageError("ImagePullBackOff", f"{message}: {self._problems.get(key, '')}".removesuffix(": "))
         return await self._pull(image, name, key, record, credentials, sandbox)
 
     def _forget(self, owner: str, name: str) -> None:
         self._until.pop((owner, name), None)
+        self._problems.pop((owner, name), None)
         self._backoff.forget((owner, name))
 
     def forget_owner(self, owner: str) -> None:
@@ -170,6 +173,7 @@ class Puller:
             self._until[key] = now + self._backoff.next(key)
             record("Warning", "Failed", f'Failed to pull image "{image}": {error}')
             reason = "RegistryUnavailable" if error.message.startswith("RegistryUnavailable") else "ErrImagePull"
+            self._problems[key] = f"{reason}: {error}"
             raise ImageError(reason, str(error)) from error
         now = self._clock.monotonic()
         self._forget(*key)

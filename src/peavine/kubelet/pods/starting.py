@@ -138,7 +138,9 @@ async def start_container(worker: PodWorker, spec: Object, sandbox_id: str) -> f
         record("Warning", "Failed", f"Error: {error.reason}")
         worker.reasons[name] = (error.reason, error.message)
         wait = kubelet.puller.waiting_seconds(worker.uid)
-        return 10.0 if wait is None else min(10.0, max(0.1, wait))
+        # A pull that has just failed is soon looked at again, and then said to be backing off.
+        soon = 1.0 if error.reason in ("ErrImagePull", "RegistryUnavailable") else 10.0
+        return 10.0 if wait is None else min(soon, max(0.1, wait))
     attempt = _next_attempt(worker, name, last)
     try:
         config = await _config(worker, spec, image, attempt, sandbox_id)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
-CERTIFICATE_SECONDS = 60.0
+CERTIFICATE_SECONDS = 10.0
 
 
 class KubeletServer:
