@@ -84,7 +84,7 @@ class DaemonSetController(Controller):
         digest = current["metadata"]["labels"][HASH_LABEL]
         if self.expectations.satisfied(key):
             again = await self._manage(key, daemon_set, pods, digest)
-            if again is None and self.expectations.satisfied(key):
+            if self.expectations.satisfied(key):
                 strategy = (daemon_set["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate")
                 if strategy == "RollingUpdate":
                     await self._update(key, daemon_set, pods, digest)

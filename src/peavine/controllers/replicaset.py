@@ -5,6 +5,7 @@ Upstream: pkg/controller/replicaset; KEP-2185 (log scale down), KEP-2255 (deleti
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from functools import partial
 
@@ -85,9 +86,12 @@ class ReplicaSetController(Controller):
 
             await slow_start(min(missing, BURST_REPLICAS), create)
         elif missing < 0:
-            for pod in self._victims(owner, active, min(-missing, BURST_REPLICAS)):
+
+            async def delete(pod: Object) -> None:
                 if await self.control.delete(owner, pod):
                     self.expectations.deleted(key, pod)
+
+            await asyncio.gather(*map(delete, self._victims(owner, active, min(-missing, BURST_REPLICAS))))
 
     def _victims(self, owner: Object, active: list[Object], count: int) -> list[Object]:
         if count >= len(active):

@@ -45,12 +45,13 @@ from peavine.machinery.selectors import selector_of
 
 REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
+ROLLBACK_TO = "deprecated.deployment.rollback.to"
 HASH_LABEL = "pod-template-hash"
 HISTORY_LENGTH_MAX = 2000
 # Annotations of the Deployment that its ReplicaSets do not inherit.
 NOT_INHERITED = {
     "kubectl.kubernetes.io/last-applied-configuration",
-    "deprecated.deployment.rollback.to",
+    ROLLBACK_TO,
     REVISION,
     REVISION_HISTORY,
     DESIRED_REPLICAS,
@@ -106,7 +107,11 @@ class DeploymentController(Controller):
         rollout = Rollout(self, deployment, sorted(sets, key=_age))
         if "deletionTimestamp" in deployment["metadata"]:
             await rollout.sync_status_only()
-        elif deployment["spec"].get("paused") or rollout.scaling:
+        elif deployment["spec"].get("paused"):
+            await rollout.scale()
+        elif ROLLBACK_TO in (deployment["metadata"].get("annotations") or {}):
+            await rollout.roll_back()
+        elif rollout.scaling:
             await rollout.scale()
         elif is_rolling(deployment):
             await rollout.roll()
@@ -173,6 +178,31 @@ class Rollout:
     def _old_pods_running(self) -> bool:
         new_uid = self.new["metadata"]["uid"] if self.new else None
         return any(not is_terminal(pod) and controller_of(pod)["uid"] != new_uid for pod in self._pods())  # type: ignore[index]
+
+    async def roll_back(self) -> None:
+        """Put back the template of the revision that the annotation names (0: the one before the last)."""
+        meta = self.deployment["metadata"]
+        annotations = dict(meta["annotations"])
+        text = annotations.pop(ROLLBACK_TO)
+        wanted = int(text) if text.isdigit() else 0
+        by_revision = sorted(self.sets, key=deployment_revision)
+        before = by_revision[-2] if wanted == 0 and len(by_revision) > 1 else None
+        target = next((rs for rs in by_revision if wanted and deployment_revision(rs) == wanted), before)
+        type_, reason, message = "Warning", "RollbackRevisionNotFound", "Unable to find the revision to rollback to."
+        if target is None and wanted == 0:
+            message = "Unable to find last revision."
+        spec = self.deployment["spec"]
+        if target is not None and equal_ignore_hash(target["spec"]["template"], spec["template"]):
+            reason = "RollbackTemplateUnchanged"
+            message = f"The rollback revision contains the same template as current deployment {meta['name']!r}"
+        elif target is not None:
+            revision = deployment_revision(target)
+            message = f'Rolled back deployment "{meta["name"]}" to revision {revision}'
+            type_, reason = "Normal", "DeploymentRollback"
+            spec = {**spec, "template": _without_hash(target["spec"]["template"])}
+        self.controller.recorder.event(self.deployment, type_, reason, message)
+        changed = {**self.deployment, "metadata": {**meta, "annotations": annotations}, "spec": spec}
+        self.deployment = await self.controller.resource.update(changed)
 
     async def scale(self) -> None:
         """Change the number of replicas without moving the rollout on (scaled in its middle, or paused)."""
@@ -375,6 +405,11 @@ class Rollout:
 
     async def _write_status(self, status: Object) -> None:
         self.deployment = await self.controller.resource.update({**self.deployment, "status": status}, "status")
+
+
+def _without_hash(template: Object) -> Object:
+    meta = template.get("metadata") or {}
+    return {**template, "metadata": {**meta, "labels": {k: v for k, v in meta["labels"].items() if k != HASH_LABEL}}}
 
 
 def _age(rs: Object) -> tuple[Any, ...]:
