@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import os
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -41,6 +39,7 @@ from peavine.apiserver.registry import Registry, WriteRequest
 from peavine.apiserver.registry.writer import RegistryWriter
 from peavine.apiserver.requests import RequestInfo
 from peavine.apiserver.upkeep import Upkeep
+from peavine.base.certfiles import CertificateFiles
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.machinery import errors
@@ -52,7 +51,6 @@ from peavine.store.interface import StoreError
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
-CERTIFICATE_SECONDS = 60.0
 
 
 class ApiServer:
@@ -104,7 +102,8 @@ class ApiServer:
         if config.tls_cert_file:
             authorities = (config.client_ca_file, config.requestheader_client_ca_file)
             tls = server_context(config.tls_cert_file, config.tls_private_key_file, authorities)
-            self.upkeep.start(self._renew_certificate(tls), name="certificate")
+            files = CertificateFiles(tls, config.tls_cert_file, config.tls_private_key_file)
+            self.upkeep.start(files.follow(self.clock), name="certificate")
         self.upkeep.keep("allocator", self.allocator.run)
         self.upkeep.keep("compaction", self._compact)
         self.filters = self._build_filters()
@@ -208,20 +207,6 @@ class ApiServer:
                 before = await self.store.revision()
             except StoreError as error:
                 log.warning("compaction at %d failed: %s", before, error)
-
-    async def _renew_certificate(self, tls: ssl.SSLContext) -> None:
-        """Take a renewed serving certificate into use without a restart."""
-        path, key = self.config.tls_cert_file, self.config.tls_private_key_file
-        seen = os.stat(path).st_mtime
-        while True:
-            await self.clock.sleep(CERTIFICATE_SECONDS)
-            try:
-                changed = os.stat(path).st_mtime
-                if changed != seen:
-                    tls.load_cert_chain(path, key)
-                    seen = changed
-            except (OSError, ssl.SSLError) as error:
-                log.warning("cannot read the renewed certificate %s: %s", path, error)
 
     async def stop(self) -> None:
         """Stop accepting, let requests under way finish, close the store."""

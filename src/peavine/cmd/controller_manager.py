@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peavine.base import pages
+from peavine.base.certfiles import CertificateFiles
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client import Client, EventRecorder, InformerFactory
@@ -124,7 +125,7 @@ async def serve_metrics(client: Client, args: argparse.Namespace) -> None:
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=args.requestheader_client_ca_file)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(args.metrics_tls_cert_file, args.metrics_tls_private_key_file)
+    files = CertificateFiles(context, args.metrics_tls_cert_file, args.metrics_tls_private_key_file)
     informers = InformerFactory(client)
     pods, nodes = informers.informer("v1", "pods", transform=_labels_only), informers.informer("v1", "nodes")
     reader = ServiceAccountClient(client, "kube-system", "metrics-server", anonymous_context(client))
@@ -137,6 +138,7 @@ async def serve_metrics(client: Client, args: argparse.Namespace) -> None:
     host, _, port = args.metrics_bind_address.rpartition(":")
     server = await pages.serve(host, int(port), ResourceMetrics(collector, labels_of).answer, context=context)
     async with server, scope() as tasks:
+        tasks.start(files.follow(), name="metrics certificate")
         tasks.start(informers.run(), name="metrics informers")
         tasks.start(reader.run(), name="metrics token")
         await reader.ready.wait()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from peavine.base import logs, pages
+from peavine.base.certfiles import CertificateFiles
 from peavine.base.lifetimes import run, scope
 from peavine.client import Client, LeaderElector, load_kubeconfig
 from peavine.client.config import ConfigError, in_cluster
@@ -92,10 +93,12 @@ def serve(args: argparse.Namespace, main: Coroutine[Any, Any, None]) -> int:
 
 
 async def _health(args: argparse.Namespace) -> None:
-    context = None
+    context = files = None
     if args.tls_cert_file:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(args.tls_cert_file, args.tls_private_key_file)
+        files = CertificateFiles(context, args.tls_cert_file, args.tls_private_key_file)
     server = await pages.serve(args.bind_address, args.secure_port, pages.health_and_metrics, context=context)
-    async with server:
+    async with server, scope() as tasks:
+        if files is not None:
+            tasks.start(files.follow(), name="certificate")
         await server.serve_forever()

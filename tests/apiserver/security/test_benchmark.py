@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import re
+import socket
 import ssl
 import stat
 import subprocess
@@ -467,3 +468,61 @@ def test_a_stolen_node_certificate_reaches_its_own_node_and_pods_and_nothing_els
     assert ask("POST", f"{base}/pods", pod) == 403
     token = {"spec": {"expirationSeconds": 600}}
     assert ask("POST", f"{base}/serviceaccounts/default/token", token) == 403
+
+
+def serial(port, context):
+    """Of the certificate that a server on this port shows."""
+    from peavine.machinery.x509 import read_certificate
+
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
+            return read_certificate(secured.getpeercert(binary_form=True)).serial
+
+
+def test_renewed_certificates_are_used_by_every_running_process_without_a_restart(server):
+    """`peavine certs renew`, as the supervisor does it twice a day; here all at once."""
+    from tests.cmd.test_join import eventually, peavine
+
+    context = ssl.create_default_context(cafile=server.directory / "pki" / "ca.crt")
+    ((_, kubelet),) = server.listening("kubelet")
+    before, pids = {port: serial(port, context) for port in (server.port, kubelet)}, server.pids
+    audit = server.directory / "logs" / "audit.log"
+
+    def shown(user):
+        """The certificates with which a user has come so far."""
+        events = map(json.loads, audit.read_text().splitlines())
+        key = "authentication.kubernetes.io/credential-id"
+        return {
+            e["user"]["extra"][key][0] for e in events if e["user"]["username"] == user and key in e["user"]["extra"]
+        }
+
+    def make_a_pod(name):
+        post(server, "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+        container = {"name": "c", "image": "i"}
+        pod = {"metadata": {"name": name}, "spec": {"containers": [container]}}
+        assert post(server, "/api/v1/namespaces/default/pods", pod)[0] == 201
+
+    make_a_pod("before")
+
+    def bound():
+        assert len(shown("system:kube-scheduler")) == 1
+
+    eventually(bound)
+    renewed = peavine("certs", "renew", "--all", "--data-dir", server.directory)
+    for name in ("apiserver", "apiserver-kubelet-client", "front-proxy-client", "admin.kubeconfig",
+                 "scheduler.kubeconfig", "controller-manager.kubeconfig", "kubelet-one.kubeconfig"):  # fmt: skip
+        assert f"renewed {name}\n" in renewed + "\n"
+
+    def served():
+        assert {port for port in before if serial(port, context) == before[port]} == set()
+
+    eventually(served)
+    count = iter(range(1000))
+
+    def come_anew():
+        make_a_pod(f"after-{next(count)}")
+        assert len(shown("system:kube-scheduler")) > 1
+
+    eventually(come_anew)
+    assert code(server, "/api/v1/nodes/one/proxy/configz", server.tls())[0] == 200  # by the renewed kubelet client
+    assert server.pids == pids

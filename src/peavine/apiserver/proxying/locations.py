@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import random
 import socket
 import ssl
@@ -39,19 +40,22 @@ class Locations:
     def __init__(self, lister: Lister, config: Config) -> None:
         self.lister, self.config = lister, config
         self._kubelet_tls: ssl.SSLContext | None = None
+        self._kubelet_files: tuple[int, ...] = ()
         self._insecure: ssl.SSLContext | None = None
 
     def kubelet_tls(self) -> ssl.SSLContext:
-        """The API server's identity towards kubelets."""
-        if self._kubelet_tls is None:
-            config = self.config
+        """The API server's identity towards kubelets, as its files have it now: they are renewed."""
+        config = self.config
+        paths = [p for p in (config.kubelet_certificate_authority, config.kubelet_client_certificate) if p]
+        files = tuple(os.stat(path).st_mtime_ns for path in paths)
+        if self._kubelet_tls is None or files != self._kubelet_files:
             context = ssl.create_default_context(cafile=config.kubelet_certificate_authority or None)
             if not config.kubelet_certificate_authority:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if config.kubelet_client_certificate:
                 context.load_cert_chain(config.kubelet_client_certificate, config.kubelet_client_key)
-            self._kubelet_tls = context
+            self._kubelet_tls, self._kubelet_files = context, files
         return self._kubelet_tls
 
     def insecure_tls(self) -> ssl.SSLContext:
