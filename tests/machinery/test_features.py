@@ -16,7 +16,7 @@ def job_spec(version, settings=None, **spec):
     return decode({**JOB, "spec": spec}, type)[0]["spec"]
 
 
-def test_every_guarded_field_came_with_its_gate():
+def test_no_guarded_field_came_before_its_gate():
     for gate in known_gates().values():
         for definition, field in gate.fields:
             having = [
@@ -24,7 +24,7 @@ def test_every_guarded_field_came_with_its_gate():
                 for minor in range(25, 38)
                 if definition in (schema := Schema.load(f"1.{minor}")) and field in schema.definition(definition).fields
             ]
-            assert having and having[0] == max(25, gate.history[0][0]), (gate.name, definition, field)
+            assert having and having[0] >= gate.history[0][0], (gate.name, definition, field)
 
 
 def test_a_field_of_an_alpha_feature_is_dropped_unless_the_gate_is_on():
