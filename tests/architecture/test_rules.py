@@ -99,7 +99,10 @@ def test_commands_in_documents_exist_and_their_flags_too(document):
         make = getattr(module, "flags", None) or getattr(module, "parser", None)
         if make is None:
             continue
-        known = make().format_help()
+        parser = make()
+        below = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        named = [choices[word] for choices in below for word in rest if word in choices]
+        known = "".join(p.format_help() for p in (parser, *named))
         for word in rest:
             flag = word.partition("=")[0]
             if re.fullmatch(r"--[a-z][a-z-]+", flag):
