@@ -15,6 +15,7 @@ from peavine.kubelet.images.puller import ImageError, default_policy, with_defau
 from peavine.kubelet.logs.files import Wanted, read_log, tail_offset
 from peavine.kubelet.node import eviction
 from peavine.kubelet.node.node import HEALTHY, Node, changed, node_status
+from peavine.kubelet.options import Options
 from peavine.kubelet.pods import dns, resources, security
 from peavine.kubelet.pods.actions import Verdicts, container_hash, init_failed, next_actions
 from peavine.kubelet.pods.crashes import Crashes
@@ -370,3 +371,103 @@ def test_credential_providers_are_asked_and_their_answers_kept(tmp_path: Path) -
     asyncio.run(ask())
     (line,) = (tmp_path / "asked").read_text().splitlines()
     assert json.loads(line)["image"] == "reg.example.com/a/b:1"
+
+
+def test_admission_follows_the_schedulers_predicates(tmp_path: Path) -> None:
+    from peavine.kubelet.node.admission import held, is_critical, refusal, victims
+
+    options = Options(node_name="n", root_dir=tmp_path, pod_logs_dir=tmp_path)
+    room = {"cpu": "1", "memory": "1Gi", "pods": "10"}
+    node = Node("n", ["1.2.3.4"], "n", room, room)
+
+    def asking(name: str, cpu: str = "100m", ports: tuple[dict, ...] = (), **spec: object) -> dict:
+        container = {"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}, "ports": list(ports)}
+        return {"metadata": {"name": name, "uid": name}, "spec": {"containers": [container], **spec}}
+
+    def refused(pod: dict, *others: dict, known: dict | None = None) -> tuple[str, str] | None:
+        return refusal(pod, node, known, [held(other) for other in others], options)
+
+    web = {"containerPort": 80, "hostPort": 8080}
+    assert refused(asking("a", ports=(web,)), asking("b", ports=({**web, "protocol": "UDP"},))) is None
+    assert refused(asking("a", ports=(web,)), asking("b", ports=({**web, "hostIP": "127.0.0.1"},))) == (
+        "NodePorts",
+        "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+    )
+    taint = {"key": "away", "effect": "NoExecute"}
+    known = {"metadata": {"name": "n", "labels": {}}, "spec": {"taints": [taint]}}
+    assert refused(asking("a"), known=known)[0] == "TaintToleration"
+    assert refused(asking("a", tolerations=[{"key": "away", "operator": "Exists"}]), known=known) is None
+    assert refused(asking("a", nodeSelector={"x": "y"}), known=known)[0] == "NodeAffinity"
+    assert refused(asking("a", os={"name": "windows"}))[0] == "PodOSNotSupported"
+    assert refused(asking("a", cpu="950m"), asking("b")) == (
+        "OutOfcpu",
+        "Node didn't have enough resource: cpu, requested: 950, used: 100, capacity: 1000",
+    )
+    critical = asking("critical", cpu="500m", priority=2_000_001_000)
+    assert is_critical(critical)
+    crowd = {
+        p["metadata"]["uid"]: (p, held(p)) for p in (asking("small"), asking("big", cpu="600m"), asking("mid", "300m"))
+    }
+    assert victims(critical, node, crowd) == ["big"]
+    others = {"k": ((kept := asking("kept", "800m", priority=2_000_001_000)), held(kept))}
+    assert victims(critical, node, others) == []
+
+
+def test_a_condition_that_somebody_else_changed_is_said_again_at_once() -> None:
+    from peavine.kubelet.node.registrar import Registrar
+
+    class Nobody:
+        def resource(self, *_: str) -> None:
+            return None
+
+    room = {"cpu": "1"}
+    registrar = Registrar(Nobody(), Node("n", [], "n", room, room), Options("n", Path("/"), Path("/")))  # type: ignore[arg-type]
+    registrar._object = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    registrar.seen({"Ready": "True", "NetworkUnavailable": "False"})
+    assert registrar._object is not None
+    registrar.seen({"Ready": "Unknown"})
+    assert registrar._object is None and registrar._nudge.is_set()
+
+
+def test_a_long_pull_tells_how_far_it_has_come() -> None:
+    import asyncio
+
+    from peavine.base.clock import SimulatedClock
+    from peavine.kubelet.cri.simulated import SimulatedRuntime
+    from peavine.kubelet.images.puller import Puller
+
+    clock, told = SimulatedClock(), []
+
+    class Slow(SimulatedRuntime):
+        pulling = most = 0
+
+        async def image_status(self, image: str):
+            return self._images.get(image)
+
+        async def pull_image(self, image: str, auth=None, sandbox=None) -> str:
+            self.pulling += 1
+            self.most = max(self.most, self.pulling)
+            await clock.sleep(25)
+            self.pulling -= 1
+            return await super().pull_image(image, auth, sandbox)
+
+        async def pull_progress(self) -> list[tuple[str, int, int]]:
+            return [("layer-a", 5 << 20, 10 << 20), ("layer-b", 0, 1 << 20)]
+
+    runtime = Slow()
+    puller = Puller(runtime, parallel_max=2, clock=clock)
+
+    async def main() -> None:
+        def record(type_: str, reason: str, message: str) -> None:
+            told.append((reason, message))
+
+        pulls = [asyncio.ensure_future(puller.ensure(f"x/{n}:1", "Always", owner="u", record=record)) for n in range(3)]
+        while not all(pull.done() for pull in pulls):
+            await clock.advance(1)
+
+    asyncio.run(main())
+    assert runtime.most == 2
+    assert ("Pulling", 'Still pulling image "x/0:1" after 10s: 5.0 of 11.0 MiB in 2 layers') in told
+    assert any(
+        message.startswith('Successfully pulled image "x/2:1" in 25s (50s including waiting)') for _, message in told
+    )

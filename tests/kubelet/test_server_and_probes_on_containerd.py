@@ -6,13 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
 from tests.kubelet.node import NODE, TestNode
-from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
+from tests.kubelet.test_pods_on_containerd import condition, sh, state
 
 pytestmark = pytest.mark.root
 
@@ -218,34 +216,3 @@ def test_the_node_reports_itself_and_keeps_its_lease(node: TestNode) -> None:
     leases = node.client.resource("coordination.k8s.io/v1", "leases")
     lease = node.run(leases.get(NODE, "kube-node-lease"))
     assert lease["spec"]["holderIdentity"] == NODE and lease["spec"]["leaseDurationSeconds"] == 40
-
-
-def test_twenty_kills_during_churn_leave_nothing_behind(node: TestNode) -> None:
-    names = [f"churn-{n}" for n in range(8)]
-    for round_ in range(20):
-        name = names[round_ % len(names)]
-        if round_ >= len(names):
-            node.delete(name, wait=False)
-            node.kill_kubelet()
-            node.start_kubelet(wait=False)
-        else:
-            node.create(node.pod(name, FOREVER))
-            if round_ % 2:
-                time.sleep(0.05 * round_)
-            node.kill_kubelet()
-            node.start_kubelet(wait=False)
-    for name in names:
-        try:
-            node.get(name)
-        except Exception:
-            continue
-        node.delete(name, wait=False)
-    for name in names:
-        node.gone(name, 30)
-    node.until(lambda: node.run(node.cri.list_sandboxes()), lambda s: not s, "no sandbox is left", 30)
-    node.until(lambda: node.run(node.cri.list_containers()), lambda s: not s, "no container is left", 30)
-    node.until(lambda: os.listdir(node.pods_dir), lambda names: not names, "no directory is left", 30)
-    mountinfo = Path("/proc/self/mountinfo").read_text()
-    assert str(node.directory / "kubelet") not in mountinfo
-    logs = node.directory / "kubelet" / "pods-logs"
-    node.until(lambda: os.listdir(logs), lambda names: not names, "no log is left", 30)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peavine.api.core.podstate import unix_time
-from peavine.api.core.resources import pod_requests
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client.events import EventRecorder
@@ -24,6 +23,7 @@ from peavine.kubelet.cri.features import Features
 from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
+from peavine.kubelet.node.admission import Held
 from peavine.kubelet.node.node import Node
 from peavine.kubelet.node.registrar import Registrar
 from peavine.kubelet.objects import ObjectCache
@@ -43,7 +43,7 @@ from peavine.kubelet.volumes.manager import VolumeManager
 from peavine.kubelet.volumes.simulated import SimulatedVolumes
 from peavine.kubelet.volumes.source import VolumeError, VolumeHost
 from peavine.machinery.errors import ApiError
-from peavine.machinery.quantity import Quantity, parse_quantity
+from peavine.machinery.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from peavine.kubelet.allocation.managers import Managers
@@ -111,7 +111,7 @@ class Kubelet:
         )
         self.workers: dict[str, PodWorker] = {}
         self._by_node: dict[str, set[PodWorker]] = {}
-        self._requests: dict[tuple[tuple[str, str], ...], dict[str, Quantity]] = {}
+        self._held: dict[Any, Held] = {}
         self.source, self.watch = PodSource(self), RuntimeWatch(self)
         self.network_ready, self.network_message = False, "starting"
         self.features = Features()
@@ -175,6 +175,7 @@ class Kubelet:
                 for registrar in self.registrars.values():
                     tasks.start(self._keep(registrar.run, "node"), name=f"node {registrar.node.name}")
                 tasks.start(self.services.run(), name="services")
+                self.node_objects.add_handler(updated=self._node_seen)
                 tasks.start(self.node_objects.run(), name="nodes")
                 await self.services.synced.wait()
                 await self.node_objects.synced.wait()
@@ -257,6 +258,11 @@ class Kubelet:
 
         return self.scope.start(wait(), name="timer")
 
+    def _node_seen(self, old: Object, new: Object) -> None:
+        registrar = self.registrars.get(new["metadata"]["name"])
+        if registrar is not None:
+            registrar.seen(new["conditions"])
+
     # ---- its pods
     def take_in(self, worker: PodWorker) -> None:
         self.workers[worker.uid] = worker
@@ -267,11 +273,11 @@ class Kubelet:
         found = self._by_node.get(worker.node_name, set())
         return [w for w in found if w is not worker and w.admitted and not w.finished]
 
-    def shared_requests(self, pod: Object) -> dict[str, Quantity]:
-        """What the pod asks for; pods that ask for the same share one answer."""
-        found = pod_requests(pod)
-        key = tuple(sorted((name, str(amount)) for name, amount in found.items()))
-        return self._requests.setdefault(key, found)
+    def shared(self, pod: Object) -> Held:
+        """What the pod holds of its node; pods that hold the same share one answer."""
+        found = admission.held(pod)
+        key = (tuple(sorted((name, str(amount)) for name, amount in found.requests.items())), found.ports)
+        return self._held.setdefault(key, found)
 
     def packed(self, pod: Object, *, newest: Object) -> Packed | None:
         """The informer's copy of the pod, if it is packed and as new as what the API has told us otherwise."""
@@ -330,6 +336,9 @@ class Kubelet:
         # One after the other: what one takes the next does not find.
         async with self._admitting:
             refusal = self._refusal(worker)
+            if refusal is not None and refusal[0].startswith("OutOf") and admission.is_critical(worker.pod):
+                await self._make_room(worker)
+                refusal = self._refusal(worker)
             if refusal is None and self.managers is not None and self.devices is not None:
                 from peavine.kubelet.allocation.topology import Refused
 
@@ -342,6 +351,22 @@ class Kubelet:
                     # It ran before the policy was as it is now.
                     log.warning("pod %s: %s", worker.key, refused.message)
             return refusal
+
+    async def _make_room(self, worker: PodWorker) -> None:
+        """Critical pods run, if others have to end for it."""
+        node = self.nodes[worker.node_name]
+        others = {other.uid: (other.pod, other.held) for other in self.neighbours(worker)}
+        chosen = [self.workers[uid] for uid in admission.victims(worker.pod, node, others)]
+        for victim in chosen:
+            message = "Preempted in order to admit critical pod"
+            self.recorder.event(victim.pod, "Warning", "Preempting", message)
+            condition = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+            shown = "Pod was preempted by Kubelet to accommodate a critical pod."
+            victim.more_conditions.append({**condition, "message": shown})
+            own = (victim.pod.get("spec") or {}).get("terminationGracePeriodSeconds")
+            victim.end(float(30 if own is None else own), forced=("Failed", "Preempting", message))
+        while any(not victim.finished and not victim.removed for victim in chosen):
+            await self.clock.sleep(0.1)
 
     def reserved_amounts(self) -> dict[str, int]:
         """Memory and huge pages that no pod gets: what capacity has more than allocatable."""
@@ -356,7 +381,7 @@ class Kubelet:
         node = self.nodes.get(self.node_name_of(worker))
         if node is None or ((worker.pod.get("status") or {}).get("startTime") and worker.record.containers):
             return None
-        others = [other.requests for other in self.neighbours(worker)]
+        others = [other.held for other in self.neighbours(worker)]
         if not self.features.supplemental_groups_policy and self.options.cgroups:
             context = (worker.pod.get("spec") or {}).get("securityContext") or {}
             if context.get("supplementalGroupsPolicy") == "Strict":
@@ -364,7 +389,8 @@ class Kubelet:
                     "SupplementalGroupsPolicyNotSupported",
                     "SupplementalGroupsPolicy=Strict is not supported in this node",
                 )
-        return admission.refusal(worker.pod, node, self.node_objects.get(None, node.name), others, self.options)
+        known = self.node_objects.get(None, node.name)
+        return admission.refusal(worker.pod, node, known, others, self.options, static=bool(worker.static_source))
 
     def node_name_of(self, worker: PodWorker) -> str:
         return worker.node_name
@@ -549,4 +575,5 @@ def _slim_node(node: Object) -> Object:
     return {
         "metadata": {k: meta[k] for k in ("name", "uid", "resourceVersion", "labels") if k in meta},
         "spec": {k: spec[k] for k in ("taints", "unschedulable", "podCIDR") if k in spec},
+        "conditions": {c["type"]: c["status"] for c in (node.get("status") or {}).get("conditions") or []},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -97,6 +98,11 @@ def cpus() -> int:
 
 def kernel() -> str:
     return platform.release()
+
+
+@functools.cache
+def has_apparmor() -> bool:
+    return _text("/sys/module/apparmor/parameters/enabled").startswith("Y")
 
 
 def has_swap() -> bool:

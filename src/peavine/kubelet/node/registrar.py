@@ -13,7 +13,7 @@ from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client.rest import Client
 from peavine.client.transport import Unreachable
-from peavine.kubelet.node.node import Node, changed, node_object, node_status
+from peavine.kubelet.node.node import HEALTHY, Node, changed, node_object, node_status
 from peavine.kubelet.options import Options
 from peavine.machinery.errors import ApiError
 
@@ -63,6 +63,14 @@ class Registrar:
     def nudge(self) -> None:
         """Something about the node has changed: look now."""
         self._nudge.set()
+
+    def seen(self, conditions: dict[str, str]) -> None:
+        """Conditions of the Node as the API has them (type -> status): if somebody has changed one of ours (the
+        controller that counts leases says Unknown), it is said again at once."""
+        told = {c["type"]: c["status"] for c in ((self._object or {}).get("status") or {}).get("conditions") or []}
+        if any(conditions.get(type_, status) != status for type_, status in told.items() if type_ in HEALTHY):
+            self._object = None
+            self.nudge()
 
     async def run(self) -> None:
         """Ends by cancellation."""

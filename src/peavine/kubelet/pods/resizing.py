@@ -84,7 +84,7 @@ def _refusal(worker: PodWorker) -> tuple[str, str] | None:
     kubelet = worker.kubelet
     node = kubelet.nodes[kubelet.node_name_of(worker)]
     wanted = pod_requests(worker.pod)
-    others = [w.requests for w in kubelet.neighbours(worker)]
+    others = [w.held.requests for w in kubelet.neighbours(worker)]
     for name in RESIZABLE:
         asked, capacity = wanted.get(name, ZERO), parse_quantity(node.allocatable.get(name, "0"))
         shown = (lambda q: q.milli()) if name == "cpu" else (lambda q: q.value())

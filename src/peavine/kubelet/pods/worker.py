@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from peavine.api.core.podstate import unix_time
 from peavine.client.transport import Unreachable
 from peavine.kubelet.cri.runtime import RpcError
+from peavine.kubelet.node.admission import Held
 from peavine.kubelet.pods import actions as decide
 from peavine.kubelet.pods import killing, resizing, starting
 from peavine.kubelet.pods.environment import ConfigError
@@ -27,7 +28,6 @@ from peavine.kubelet.pods.reporting import Reporter
 from peavine.kubelet.volumes.manager import Volumes
 from peavine.kubelet.volumes.source import VolumeError
 from peavine.machinery.errors import ApiError
-from peavine.machinery.quantity import Quantity
 
 if TYPE_CHECKING:
     from peavine.kubelet.kubelet import Kubelet
@@ -69,6 +69,7 @@ class PodWorker:
         "forced",
         "gone_from_api",
         "grace",
+        "held",
         "hooks_pending",
         "kubelet",
         "lost_sandboxes",
@@ -78,7 +79,6 @@ class PodWorker:
         "recursive",
         "removed",
         "reporter",
-        "requests",
         "static_source",
         "uid",
         "volumes",
@@ -92,8 +92,7 @@ class PodWorker:
         self.uid: str = pod["metadata"]["uid"]
         self._record: PodRecord | None = PodRecord(self.uid)
         self.node_name: str = sys.intern((pod.get("spec") or {}).get("nodeName") or kubelet.options.node_name)
-        # What the pod holds of its node while it lives, as `pod_requests` counts it.
-        self.requests: dict[str, Quantity] = kubelet.shared_requests(pod)
+        self.held: Held = kubelet.shared(pod)
         self.static_source = ""
         self.reasons: dict[str, tuple[str, str]] = {}
         self.volumes: Volumes | None = None
