@@ -367,7 +367,9 @@ class Connection(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes written that the system has not taken yet."""
-        return 0 if self.closed else self.transport.get_write_buffer_size() + self._unwritten_bytes
+        if self.closed or self.transport.is_closing():  # asyncio's own TLS transport then has no buffer to ask
+            return 0
+        return self.transport.get_write_buffer_size() + self._unwritten_bytes
 
     def close(self) -> None:
         """Close once what was written has gone out."""

@@ -159,6 +159,7 @@ class OpenApi:
         meta = definitions.META
         wanted = [*roots.ROOTS, *(meta + name for name in ("DeleteOptions", "Patch", "Status", "WatchEvent"))]
         custom: dict[str, Object] = {}
+        words = {f: p.get("description", "") for f, p in known[_DESCRIBED]["properties"].items()}
         for kind in kinds:
             if kind.definition:
                 wanted += [kind.definition, kind.definition + "List"]
@@ -169,7 +170,7 @@ class OpenApi:
                         wanted.append(kind.definition.rpartition(".")[0] + "." + sub.kind)
             elif own := kind.hook("openapi_schema"):
                 name = f"{'.'.join(reversed(kind.group.split('.')))}.{kind.version}.{kind.kind}"
-                custom.update(_custom(name, kind, own(), v3))
+                custom.update(_custom(name, kind, own(), v3, words))
                 wanted += [meta + "ObjectMeta", meta + "ListMeta"]
         return {**definitions.closure(known, wanted, v3), **custom}
 
@@ -180,11 +181,14 @@ class OpenApi:
         return kept[1]
 
 
-def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object]:
+# Whose fields say what apiVersion, kind and metadata are.
+_DESCRIBED = "io.k8s.api.core.v1.ConfigMap"
+
+
+def _custom(name: str, kind: Kind, schema: Object, v3: bool, words: dict[str, str]) -> dict[str, Object]:
     """The definitions of a custom resource and its list."""
     place = "#/components/schemas/" if v3 else "#/definitions/"
     gvk = {"group": kind.group, "kind": kind.kind, "version": kind.version}
-    words = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
     if not v3 and schema.get("x-kubernetes-preserve-unknown-fields"):
         own: Object = {"type": "object"}  # of any form: with more than that, old clients would refuse the rest
     else:
@@ -193,12 +197,9 @@ def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object
         own["type"] = "object"
         own["properties"] = {
             **(own.get("properties") or {}),
-            "apiVersion": {"type": "string", "description": f"The versioned schema of this object. {words}"},
-            "kind": {"type": "string", "description": f"The REST resource that this object represents. {words}"},
-            "metadata": {
-                **({"allOf": [reference]} if v3 else reference),
-                "description": f"Standard object's metadata. {words}",
-            },
+            "apiVersion": {"type": "string", "description": words["apiVersion"]},
+            "kind": {"type": "string", "description": words["kind"]},
+            "metadata": {**({"allOf": [reference]} if v3 else reference), "description": words["metadata"]},
         }
     own["x-kubernetes-group-version-kind"] = [gvk]
     items: Object = {
@@ -206,8 +207,8 @@ def _custom(name: str, kind: Kind, schema: Object, v3: bool) -> dict[str, Object
         "description": f"{kind.kind}List is a list of {kind.kind}",
         "required": ["items"],
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
+            "apiVersion": {"type": "string", "description": words["apiVersion"]},
+            "kind": {"type": "string", "description": words["kind"]},
             "metadata": {"$ref": place + definitions.META + "ListMeta"},
             "items": {"type": "array", "items": {"$ref": place + name}},
         },
