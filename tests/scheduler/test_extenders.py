@@ -1,9 +1,17 @@
 """HTTP extenders, over real HTTP."""
 
 import asyncio
+import base64
 import contextlib
+import datetime
+import ipaddress
+import ssl
 
 import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from peavine.base.lifetimes import scope
 from peavine.scheduler.config import API_VERSION, parse
@@ -14,7 +22,7 @@ from tests.scheduler.test_scheduler import _condition
 
 
 @contextlib.asynccontextmanager
-async def scheduling(api, answers, **extender):
+async def scheduling(api, answers, tls=None, **extender):
     """A scheduler with one extender, whose `answers` are functions of the request by verb."""
     asked = []
 
@@ -28,7 +36,7 @@ async def scheduling(api, answers, **extender):
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/extend"
     doc = {"apiVersion": API_VERSION, "kind": "KubeSchedulerConfiguration", "podInitialBackoffSeconds": 0.01}
     configuration = parse({**doc, "extenders": [{"urlPrefix": url, **extender}]})
@@ -113,3 +121,83 @@ def test_an_extender_that_fails_holds_its_pods_up_unless_it_may_be_ignored():
                 await api.until(api.bound)
 
     asyncio.run(main())
+
+
+def test_an_extender_has_its_say_about_which_pods_go():
+    async def main():
+        def spare_a(request):
+            victims = request["NodeNameToVictims"]
+            assert {node: [p["metadata"]["name"] for p in v["Pods"]] for node, v in victims.items()} == {
+                "a": ["low-a"],
+                "b": ["low-b"],
+            }
+            return {"nodeNameToMetaVictims": {"b": {"pods": [{"uid": "uid-low-b"}], "numPDBViolations": 0}}}
+
+        api = FakeApi()
+        for name in ("a", "b"):
+            api.put("nodes", node(name, cpu="1"))
+            api.put("pods", pod(f"low-{name}", cpu="800m", on=name))
+        async with scheduling(api, {"preempt": spare_a}, preemptVerb="preempt") as asked:
+            api.put("pods", pod("high", cpu="800m", priority=10))
+            await api.until(lambda: api.bound().get("high") == "b")
+            assert [verb for verb, _ in asked] == ["preempt"]
+            assert api.bound() == {"low-a": "a", "high": "b"}
+
+    asyncio.run(main())
+
+
+def test_an_extender_that_knows_the_nodes_is_told_names_only_and_may_keep_all_victims():
+    async def main():
+        def spare_all(request):
+            assert request["NodeNameToMetaVictims"] == {"a": {"Pods": [{"UID": "uid-low"}], "NumPDBViolations": 0}}
+            return {"NodeNameToMetaVictims": {}}
+
+        def keep(request):
+            assert request["Nodes"] is None
+            return {"NodeNames": request["NodeNames"]}
+
+        api = FakeApi()
+        api.put("nodes", node("a", cpu="1"))
+        api.put("pods", pod("low", cpu="800m", on="a"))
+        verbs = {"preemptVerb": "preempt", "filterVerb": "filter", "nodeCacheCapable": True}
+        async with scheduling(api, {"preempt": spare_all, "filter": keep}, **verbs):
+            api.put("pods", pod("high", cpu="800m", priority=10))
+            await api.until(lambda: _condition(api, "high"))
+            assert (
+                api.bound() == {"low": "a"} and "nominatedNodeName" not in api.get("pods", "high", "default")["status"]
+            )
+
+    asyncio.run(main())
+
+
+def _certificate(path):
+    """A self-signed certificate of 127.0.0.1 and its key, in one file."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "extender")])
+    day = datetime.timedelta(days=1)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+    made = made.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.public_bytes(Encoding.PEM) + secret)
+    return made.public_bytes(Encoding.PEM)
+
+
+def test_an_extender_is_spoken_to_over_tls_and_must_be_who_it_says(tmp_path):
+    certificate = _certificate(tmp_path / "pair.pem")
+    (tmp_path / "ca.pem").write_bytes(certificate)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "pair.pem")
+
+    async def main(**tls):
+        api = _api("a")
+        answers = {"filter": lambda request: {"NodeNames": ["a"]}}
+        async with scheduling(api, answers, context, filterVerb="filter", enableHTTPS=True, tlsConfig=tls):
+            api.put("pods", pod("p"))
+            await api.until(lambda: api.bound() or _condition(api, "p"))
+            return bool(api.bound())
+
+    assert asyncio.run(main(caFile=str(tmp_path / "ca.pem")))
+    assert asyncio.run(main(caData=base64.b64encode(certificate).decode()))
+    assert asyncio.run(main(insecure=True))
+    assert not asyncio.run(main())

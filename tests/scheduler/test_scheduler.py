@@ -5,18 +5,21 @@ import contextlib
 
 from peavine.base.lifetimes import scope
 from peavine.machinery.errors import ApiError
+from peavine.scheduler.config import API_VERSION, parse
 from peavine.scheduler.scheduler import Scheduler
 from tests.scheduler.fake_api import FakeApi
 from tests.scheduler.objects import node, pod
 
 
 @contextlib.asynccontextmanager
-async def running(*nodes, api=None):
+async def running(*nodes, api=None, **profile):
+    """`profile` is of a KubeSchedulerProfile."""
     api = api or FakeApi()
     for one in nodes:
         api.put("nodes", one)
+    kind = {"apiVersion": API_VERSION, "kind": "KubeSchedulerConfiguration"}
     async with scope() as tasks:
-        scheduler = Scheduler(api)
+        scheduler = Scheduler(api, parse({**kind, "profiles": [profile]}))
         tasks.start(scheduler.run())
         yield api, scheduler
 
@@ -211,5 +214,64 @@ def test_a_thousand_pods_that_wait_for_the_same_thing_are_looked_at_once():
                 api.put("pods", pod(f"p{n}", cpu="2"))
             await api.until(lambda: all(_condition(api, f"p{n}") for n in range(1000)))
             assert len(looks) < 20  # once a batch that arrives between two looks at the cluster
+
+    asyncio.run(main())
+
+
+def _off(*points):
+    return {name: {"disabled": [{"name": plugin}]} for name, plugin in points}
+
+
+def test_plugins_can_be_left_out_where_they_say_no_to_pods_that_fit_nowhere():
+    async def main():
+        async with running(node("one", cpu="1"), plugins=_off(("postFilter", "DynamicResources"))) as (api, _):
+            api.put("pods", pod("large", cpu="2"))
+            await api.until(lambda: _condition(api, "large"))
+            assert _condition(api, "large")["message"] == (
+                "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: "
+                "1 Preemption is not helpful for scheduling."
+            )
+        async with running(node("one", cpu="1"), plugins=_off(("postFilter", "DefaultPreemption"))) as (api, _):
+            api.put("pods", pod("low", cpu="800m"))
+            await api.until(api.bound)
+            api.put("pods", pod("high", cpu="800m", priority=10))
+            await api.until(lambda: _condition(api, "high"))
+            expected = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate"
+            assert _condition(api, "high")["message"] == expected
+            assert api.bound() == {"low": "one"}
+
+    asyncio.run(main())
+
+
+def test_without_its_plugin_nobody_waits_for_gates():
+    async def main():
+        async with running(node("one"), plugins=_off(("preEnqueue", "SchedulingGates"))) as (api, _):
+            api.put("pods", pod("gated", schedulingGates=[{"name": "g"}]))
+            await api.until(lambda: ("binding", "pods", "gated") in api.calls)
+
+    asyncio.run(main())
+
+
+def test_a_filter_without_its_first_half_fails_every_attempt():
+    async def main():
+        async with running(node("one"), plugins=_off(("preFilter", "NodePorts"))) as (api, _):
+            api.put("pods", pod("p"))
+            await api.until(lambda: _condition(api, "p"))
+            assert _condition(api, "p")["reason"] == "SchedulerError"
+            assert _condition(api, "p")["message"] == (
+                'running "NodePorts" filter plugin: reading "PreFilterNodePorts" from cycleState: not found'
+            )
+
+    asyncio.run(main())
+
+
+def test_a_percentage_of_nodes_still_finds_a_place():
+    async def main():
+        nodes = [node(f"n{n}", cpu="1") for n in range(150)]
+        async with running(*nodes, percentageOfNodesToScore=10) as (api, _):
+            for n in range(150):
+                api.put("pods", pod(f"p{n}", cpu="1"))
+            await api.until(lambda: len(api.bound()) == 150)
+            assert len(set(api.bound().values())) == 150
 
     asyncio.run(main())

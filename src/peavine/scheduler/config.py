@@ -10,50 +10,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from peavine.machinery.errors import FieldError, aggregate, forbidden_field, invalid_value, not_supported, required
+from peavine.api.core.resourcenames import is_extended
+from peavine.machinery.errors import FieldError, aggregate, duplicate, invalid_value, required
+from peavine.machinery.validation import is_qualified_name
 from peavine.scheduler.evaluation import Profile
-from peavine.scheduler.plugins import DEFAULT_PLUGINS, OTHER_PLUGINS, Plugin
+from peavine.scheduler.plugin_args import FIELDS, check_args, seconds_of
+from peavine.scheduler.plugins import DEFAULT_PLUGINS, Plugin
+from peavine.scheduler.points import POINTS, PointsError, missing_part, points_of
 
 API_VERSION = "kubescheduler.config.k8s.io/v1"
 DEFAULT_NAME = "default-scheduler"
-POINTS = (
-    "preEnqueue",
-    "queueSort",
-    "preFilter",
-    "filter",
-    "postFilter",
-    "preScore",
-    "score",
-    "reserve",
-    "permit",
-    "preBind",
-    "bind",
-    "postBind",
-    "multiPoint",
-)
-_WEIGHTED = {plugin.name: weight for plugin, weight in DEFAULT_PLUGINS}
 _CLASSES: dict[str, type[Plugin]] = {plugin.name: plugin for plugin, _ in DEFAULT_PLUGINS}
-# Upstream's full list in its order: those that are not filters or scores are named too, for they can be disabled.
-DEFAULT_ORDER = (
-    "SchedulingGates",
-    "PrioritySort",
-    "NodeUnschedulable",
-    "NodeName",
-    "TaintToleration",
-    "NodeAffinity",
-    "NodePorts",
-    "NodeResourcesFit",
-    "VolumeRestrictions",
-    "NodeVolumeLimits",
-    "VolumeBinding",
-    "VolumeZone",
-    "PodTopologySpread",
-    "InterPodAffinity",
-    "DynamicResources",
-    "DefaultPreemption",
-    "NodeResourcesBalancedAllocation",
-    "ImageLocality",
-    "DefaultBinder",
+_GONE = ("AzureDiskLimits", "CinderLimits", "EBSLimits", "GCEPDLimits")
+_FIELDS = frozenset(
+    (
+        "apiVersion",
+        "kind",
+        "parallelism",
+        "leaderElection",
+        "clientConnection",
+        "enableProfiling",
+        "enableContentionProfiling",
+        "percentageOfNodesToScore",
+        "podInitialBackoffSeconds",
+        "podMaxBackoffSeconds",
+        "profiles",
+        "extenders",
+        "delayCacheUntilActive",
+    )
+)
+_PROFILE_FIELDS = frozenset(("schedulerName", "percentageOfNodesToScore", "plugins", "pluginConfig"))
+_EXTENDER_FIELDS = frozenset(
+    (
+        "urlPrefix",
+        "filterVerb",
+        "preemptVerb",
+        "prioritizeVerb",
+        "weight",
+        "bindVerb",
+        "enableHTTPS",
+        "tlsConfig",
+        "httpTimeout",
+        "nodeCacheCapable",
+        "managedResources",
+        "ignorable",
+    )
 )
 
 
@@ -63,7 +64,7 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True)
 class Extender:
-    """An HTTP service that takes part in decisions."""
+    """An HTTP service that takes part in decisions. `tls` is its `tlsConfig`, None where it speaks plain HTTP."""
 
     url_prefix: str
     filter_verb: str = ""
@@ -75,6 +76,7 @@ class Extender:
     node_cache_capable: bool = False
     managed_resources: tuple[tuple[str, bool], ...] = ()  # (name, ignored by the scheduler)
     ignorable: bool = False
+    tls: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,6 @@ class Configuration:
     backoff_seconds: float = 1.0
     backoff_seconds_max: float = 10.0
     extenders: tuple[Extender, ...] = ()
-    preempts: frozenset[str] = frozenset((DEFAULT_NAME,))  # profiles with DefaultPreemption
-    preemption_args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by profile
     leader_election: Mapping[str, Any] = field(default_factory=dict)
     kubeconfig: str = ""
 
@@ -112,203 +112,182 @@ def parse(doc: Any) -> Configuration:
             f'couldn\'t decode as KubeSchedulerConfiguration, got {version}/{kind}: no kind "{kind}" is registered '
             f'for version "{version}"'
         )
+    unknown = _unknown_fields(doc)
+    if unknown:
+        listed = ", ".join(f'unknown field "{name}"' for name in unknown)
+        raise ConfigurationError(f"strict decoding error: {listed}")
     errors: list[FieldError] = []
-    profiles = doc.get("profiles") or [{}]
-    made, preempts, preemption_args = [], set(), {}
-    names: set[str] = set()
-    for n, profile in enumerate(profiles):
+    extenders = _extenders(doc.get("extenders") or (), errors)
+    percentage = _percentage(doc, "", errors)
+    profiles: list[Profile] = []
+    docs = doc.get("profiles") or [{}]
+    seen: dict[str, int] = {}
+    for n, profile in enumerate(docs):
         path = f"profiles[{n}]"
-        name = profile.get("schedulerName") or (DEFAULT_NAME if len(profiles) == 1 else "")
+        name = profile.get("schedulerName") or (DEFAULT_NAME if len(docs) == 1 else "")
         if not name:
             errors.append(required(f"{path}.schedulerName"))
-        if name in names:
-            errors.append(FieldError("Duplicate", f"{path}.schedulerName", name))
-        names.add(name)
-        built, points = _profile(name, profile, path, errors)
-        made.append(built)
-        if "DefaultPreemption" in points.get("postFilter", ()):
-            preempts.add(name)
-        preemption_args[name] = _args_of(profile).get("DefaultPreemption", {})
-    backoff = doc.get("podInitialBackoffSeconds", 1)
-    backoff_max = doc.get("podMaxBackoffSeconds", 10)
+        elif name in seen:
+            errors.append(duplicate(f"{path}.schedulerName", f"profiles[{seen[name]}].schedulerName"))
+        seen[name] = n
+        own = _percentage(profile, f"{path}.", errors)
+        _check_plugins(profile, path, errors)
+        if not errors:
+            profiles.append(_profile(name, profile, extenders, percentage if own is None else own))
+    _check_queue_sort(docs, errors)
+    backoff, backoff_max = doc.get("podInitialBackoffSeconds", 1), doc.get("podMaxBackoffSeconds", 10)
     if backoff <= 0:
         errors.append(invalid_value("podInitialBackoffSeconds", backoff, "must be greater than 0"))
     if backoff_max < backoff:
-        errors.append(
-            invalid_value(
-                "podMaxBackoffSeconds", backoff_max, "must be greater than or equal to PodInitialBackoffSeconds"
-            )
-        )
-    percentage = doc.get("percentageOfNodesToScore") or 0
-    if not 0 <= percentage <= 100:
-        errors.append(invalid_value("percentageOfNodesToScore", percentage, "not in valid range [0-100]"))
-    extenders = tuple(_extender(e, f"extenders[{n}]", errors) for n, e in enumerate(doc.get("extenders") or ()))
-    if sum(bool(e.bind_verb) for e in extenders) > 1:
-        errors.append(invalid_value("extenders", "found more than 1 extender implementing bind", "only one may"))
+        words = "must be greater than or equal to PodInitialBackoffSeconds"
+        errors.append(invalid_value("podMaxBackoffSeconds", backoff_max, words))
+    if doc.get("parallelism", 16) <= 0:
+        words = "should be an integer value greater than zero"
+        errors.append(invalid_value("parallelism", doc["parallelism"], words))
+    leader_election = doc.get("leaderElection") or {}
+    if (lock := leader_election.get("resourceLock") or "leases") != "leases":
+        errors.append(invalid_value("leaderElection.resourceLock", lock, 'resourceLock value must be "leases"'))
     if errors:
         raise ConfigurationError(aggregate(errors))
+    connection = doc.get("clientConnection") or {}
     return Configuration(
-        tuple(made),
+        tuple(profiles),
         float(backoff),
         float(backoff_max),
         extenders,
-        frozenset(preempts),
-        preemption_args,
-        doc.get("leaderElection") or {},
-        (doc.get("clientConnection") or {}).get("kubeconfig") or "",
+        leader_election,
+        connection.get("kubeconfig") or "",
     )
 
 
-def _args_of(profile: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {entry["name"]: entry.get("args") or {} for entry in profile.get("pluginConfig") or ()}
+def _unknown_fields(doc: Mapping[str, Any]) -> list[str]:
+    unknown = sorted(doc.keys() - _FIELDS)
+    for n, profile in enumerate(doc.get("profiles") or ()):
+        unknown += [f"profiles[{n}].{name}" for name in sorted(profile.keys() - _PROFILE_FIELDS)]
+        points = sorted((profile.get("plugins") or {}).keys() - {*POINTS, "multiPoint"})
+        unknown += [f"profiles[{n}].plugins.{name}" for name in points]
+        for m, entry in enumerate(profile.get("pluginConfig") or ()):
+            given = (entry.get("args") or {}).keys() - {"apiVersion", "kind"}
+            known = FIELDS.get(entry.get("name") or "", given)
+            unknown += [f"profiles[{n}].pluginConfig[{m}].args.{name}" for name in sorted(given - known)]
+    for n, extender in enumerate(doc.get("extenders") or ()):
+        unknown += [f"extenders[{n}].{name}" for name in sorted(extender.keys() - _EXTENDER_FIELDS)]
+    return unknown
 
 
-def _profile(
-    name: str, profile: Mapping[str, Any], path: str, errors: list[FieldError]
-) -> tuple[Profile, dict[str, list[str]]]:
-    """The profile, and which plugins are on at each point, in order."""
-    known = frozenset(DEFAULT_ORDER) | {plugin.name for plugin in OTHER_PLUGINS}
-    plugins = profile.get("plugins") or {}
-    for point, part in plugins.items():
-        if point not in POINTS:
-            errors.append(forbidden_field(f"{path}.plugins.{point}", "unknown extension point"))
-            continue
-        for entry in part.get("enabled") or ():
-            if entry.get("name") not in known:
-                errors.append(not_supported(f"{path}.plugins.{point}.enabled", entry.get("name"), sorted(known)))
-    args = _args_of(profile)
+def _percentage(doc: Mapping[str, Any], path: str, errors: list[FieldError]) -> int | None:
+    percentage: int | None = doc.get("percentageOfNodesToScore")
+    if percentage is not None and not 0 <= percentage <= 100:
+        errors.append(invalid_value(f"{path}percentageOfNodesToScore", percentage, "not in valid range [0-100]"))
+    return percentage
+
+
+def _check_plugins(profile: Mapping[str, Any], path: str, errors: list[FieldError]) -> None:
+    words = f'was invalid in version "v1" (KubeSchedulerConfiguration is version "{API_VERSION}")'
+    for point, part in (profile.get("plugins") or {}).items():
+        for n, entry in enumerate(part.get("enabled") or ()):
+            if entry.get("name") in _GONE:
+                errors.append(invalid_value(f"{path}.plugins.{point}.enabled[{n}]", entry["name"], words))
+    seen = set()
     for n, entry in enumerate(profile.get("pluginConfig") or ()):
-        if entry["name"] in known:
-            errors += _check_args(entry["name"], entry.get("args") or {}, f"{path}.pluginConfig[{n}].args")
-    multi = plugins.get("multiPoint") or {}
-    order = _merged([(n, _WEIGHTED.get(n, 0)) for n in DEFAULT_ORDER], multi)
-    points: dict[str, list[str]] = {}
-    weights: dict[str, int] = {}
-    for point in ("filter", "score", "postFilter"):
-        at = _merged(order, plugins.get(point) or {}, specific=True)
-        points[point] = [plugin for plugin, _ in at]
-        if point == "score":
-            weights = {plugin: weight or 1 for plugin, weight in at}
-    used = [*dict.fromkeys([*points["filter"], *points["score"]])]
-    rank = {plugin: n for n, plugin in enumerate([p for p, _ in order])}
-    used.sort(key=lambda plugin: rank.get(plugin, len(rank)))
-    classes = _CLASSES | {plugin.name: plugin for plugin in OTHER_PLUGINS}
-    return (
-        Profile(
-            name,
-            tuple((classes[p](args.get(p)), weights.get(p, 0)) for p in used if p in classes),
-            frozenset(points["filter"]),
-            frozenset(points["score"]),
-        ),
+        where, name = f"{path}.pluginConfig[{n}]", entry.get("name") or ""
+        if name in seen:
+            errors.append(duplicate(where, name))
+        seen.add(name)
+        if name in _GONE:
+            errors.append(invalid_value(where, name, words))
+        args = entry.get("args") or {}
+        if name in FIELDS and args.get("kind", f"{name}Args") != f"{name}Args":
+            errors.append(invalid_value(f"{where}.args", args["kind"], "has to match plugin args"))
+        else:
+            errors += check_args(name, args, f"{where}.args")
+
+
+def _check_queue_sort(profiles: list[Mapping[str, Any]], errors: list[FieldError]) -> None:
+    def sets(profile: Mapping[str, Any]) -> Any:
+        return (profile.get("plugins") or {}).get("queueSort") or {}
+
+    enabled = sets(profiles[0]).get("enabled") or ()
+    if len(enabled) > 1:
+        where = "profiles[0].plugins.queueSort.Enabled"
+        errors.append(invalid_value(where, len(enabled), "only one queue sort plugin can be enabled"))
+    for n, profile in enumerate(profiles[1:], 1):
+        if sets(profile) != sets(profiles[0]):
+            where = f"profiles[{n}].plugins.queueSort"
+            errors.append(invalid_value(where, sets(profile), "must be the same for all profiles"))
+
+
+def _profile(name: str, profile: Mapping[str, Any], extenders: tuple[Extender, ...], percentage: int | None) -> Profile:
+    args: dict[str, Any] = {e["name"]: e.get("args") or {} for e in profile.get("pluginConfig") or ()}
+    ignored = [r for extender in extenders for r, is_ignored in extender.managed_resources if is_ignored]
+    if ignored:
+        fit = args.get("NodeResourcesFit", {})
+        args["NodeResourcesFit"] = {**fit, "ignoredResources": [*(fit.get("ignoredResources") or ()), *ignored]}
+    binds = any(extender.bind_verb for extender in extenders)
+    try:
+        at = points_of(name, profile.get("plugins") or {}, binds)
+    except PointsError as error:
+        raise ConfigurationError(
+            f"initializing profiles: creating profile for scheduler name {name}: {error}"
+        ) from None
+    points = {point: tuple(plugin for plugin, _ in plugins) for point, plugins in at.items()}
+    weights = dict(at["score"])
+    used = dict.fromkeys([*points["filter"], *points["score"]])
+    return Profile(
+        name,
+        tuple((_CLASSES[plugin](args.get(plugin)), weights.get(plugin, 0)) for plugin in used if plugin in _CLASSES),
+        frozenset(points["filter"]),
+        frozenset(points["score"]),
         points,
+        missing_part(points),
+        percentage or 0,
+        args,
     )
 
 
-def _merged(
-    defaults: list[tuple[str, int]], custom: Mapping[str, Any], specific: bool = False
-) -> list[tuple[str, int]]:
-    """A plugin set with a custom one laid over: disabled ones out (`*`: all), enabled ones in their place, or after.
-
-    At one point (`specific`), what is enabled there comes before what comes from multiPoint."""
-    disabled = {entry.get("name") for entry in custom.get("disabled") or ()}
-    enabled = {e["name"]: e.get("weight") or _WEIGHTED.get(e["name"], 0) for e in custom.get("enabled") or ()}
-    kept = [] if "*" in disabled else [(n, w) for n, w in defaults if n not in disabled]
-    if specific:
-        return [*enabled.items(), *((n, w) for n, w in kept if n not in enabled)]
-    replaced = [(n, enabled.get(n, w)) for n, w in kept]
-    return replaced + [(n, w) for n, w in enabled.items() if n not in dict(kept)]
-
-
-def _check_args(name: str, args: Mapping[str, Any], path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    if name == "InterPodAffinity":
-        weight = args.get("hardPodAffinityWeight", 1)
-        if not 0 <= weight <= 100:
-            errors.append(invalid_value(f"{path}.hardPodAffinityWeight", weight, "not in valid range [0-100]"))
-    elif name == "NodeResourcesFit":
-        strategy = args.get("scoringStrategy") or {}
-        kinds = ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio")
-        if strategy.get("type", "LeastAllocated") not in kinds:
-            errors.append(not_supported(f"{path}.scoringStrategy.type", strategy["type"], kinds))
-        for n, resource in enumerate(strategy.get("resources") or ()):
-            if not 1 <= (resource.get("weight") or 1) <= 100:
-                where = f"{path}.scoringStrategy.resources[{n}].weight"
-                errors.append(
-                    invalid_value(
-                        where, resource["weight"], f"resource weight of {resource['name']} not in valid range [1, 100]"
-                    )
-                )
-        if strategy.get("type") == "RequestedToCapacityRatio":
-            errors += _check_shape(
-                (strategy.get("requestedToCapacityRatio") or {}).get("shape") or [],
-                f"{path}.scoringStrategy.requestedToCapacityRatio.shape",
+def _extenders(docs: Any, errors: list[FieldError]) -> tuple[Extender, ...]:
+    extenders = []
+    managed: set[str] = set()
+    for n, doc in enumerate(docs):
+        path = f"extenders[{n}]"
+        if doc.get("prioritizeVerb") and (doc.get("weight") or 0) <= 0:
+            words = "must have a positive weight applied to it"
+            errors.append(invalid_value(f"{path}.weight", doc.get("weight") or 0, words))
+        if not doc.get("urlPrefix"):
+            errors.append(required(f"{path}.urlPrefix"))
+        for m, resource in enumerate(doc.get("managedResources") or ()):
+            where, resource_name = f"{path}.managedResources[{m}].name", resource.get("name") or ""
+            problems = is_qualified_name(resource_name)
+            if not problems and not is_extended(resource_name):
+                problems = ["is an invalid extended resource name"]
+            if resource_name in managed:
+                problems = [*problems, "duplicate extender managed resource name"]
+            managed.add(resource_name)
+            errors += [invalid_value(where, resource_name, problem) for problem in problems]
+        timeout = 5.0
+        if doc.get("httpTimeout"):
+            try:
+                timeout = seconds_of(doc["httpTimeout"])
+            except ValueError as error:
+                errors.append(invalid_value(f"{path}.httpTimeout", doc["httpTimeout"], str(error)))
+        tls = doc.get("tlsConfig") or {}
+        extenders.append(
+            Extender(
+                (doc.get("urlPrefix") or "").rstrip("/"),
+                doc.get("filterVerb") or "",
+                doc.get("prioritizeVerb") or "",
+                doc.get("preemptVerb") or "",
+                doc.get("bindVerb") or "",
+                doc.get("weight") or 1,
+                timeout,
+                bool(doc.get("nodeCacheCapable")),
+                tuple((r["name"], bool(r.get("ignoredByScheduler"))) for r in doc.get("managedResources") or ()),
+                bool(doc.get("ignorable")),
+                tls if doc.get("enableHTTPS") or tls else None,
             )
-    elif name == "PodTopologySpread":
-        kind, constraints = args.get("defaultingType", "System"), args.get("defaultConstraints") or ()
-        if kind not in ("System", "List"):
-            errors.append(not_supported(f"{path}.defaultingType", kind, ("System", "List")))
-        if kind == "System" and constraints:
-            detail = "when .defaultingType is System"
-            errors.append(invalid_value(f"{path}.defaultConstraints", constraints, detail))
-        for n, constraint in enumerate(constraints):
-            if constraint.get("labelSelector"):
-                where = f"{path}.defaultConstraints[{n}].labelSelector"
-                errors.append(
-                    forbidden_field(where, "constraint must not define a selector, as they deduced for each pod")
-                )
-    elif name == "DefaultPreemption":
-        percent = args.get("minCandidateNodesPercentage", 10)
-        if not 0 <= percent <= 100:
-            where = f"{path}.minCandidateNodesPercentage"
-            errors.append(invalid_value(where, percent, "not in valid range [0, 100]"))
-    return errors
-
-
-def _check_shape(shape: list[Mapping[str, Any]], path: str) -> list[FieldError]:
-    if not shape:
-        return [required(path, "at least one point must be specified")]
-    errors = []
-    before = -1
-    for n, point in enumerate(shape):
-        use, score = point.get("utilization") or 0, point.get("score") or 0
-        if not 0 <= use <= 100:
-            errors.append(invalid_value(f"{path}[{n}].utilization", use, "not in valid range [0-100]"))
-        if not 0 <= score <= 10:
-            errors.append(invalid_value(f"{path}[{n}].score", score, "not in valid range [0-10]"))
-        if use <= before:
-            errors.append(
-                invalid_value(f"{path}[{n}].utilization", use, "utilization values must be sorted in increasing order")
-            )
-        before = use
-    return errors
-
-
-def _extender(doc: Mapping[str, Any], path: str, errors: list[FieldError]) -> Extender:
-    if doc.get("prioritizeVerb") and (doc.get("weight") or 0) <= 0:
-        errors.append(invalid_value(f"{path}.weight", doc.get("weight"), "must have a positive weight applied to it"))
-    if not doc.get("urlPrefix"):
-        errors.append(required(f"{path}.urlPrefix"))
-    timeout = doc.get("httpTimeout", "5s")
-    return Extender(
-        (doc.get("urlPrefix") or "").rstrip("/"),
-        doc.get("filterVerb") or "",
-        doc.get("prioritizeVerb") or "",
-        doc.get("preemptVerb") or "",
-        doc.get("bindVerb") or "",
-        doc.get("weight") or 1,
-        _seconds(timeout),
-        bool(doc.get("nodeCacheCapable")),
-        tuple((r["name"], bool(r.get("ignoredByScheduler"))) for r in doc.get("managedResources") or ()),
-        bool(doc.get("ignorable")),
-    )
-
-
-def _seconds(text: Any) -> float:
-    """Seconds of a Go duration as far as people write them (`5s`, `500ms`, `1m`); a number is nanoseconds."""
-    if isinstance(text, int | float):
-        return float(text) / 1e9
-    for suffix, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
-        number = str(text).removesuffix(suffix)
-        if number != text and number.replace(".", "", 1).isdigit():
-            return float(number) * factor
-    raise ConfigurationError(f"time: invalid duration {text!r}")
+        )
+    binders = sum(bool(extender.bind_verb) for extender in extenders)
+    if binders > 1:
+        what = f"found {binders} extenders implementing bind"
+        errors.append(invalid_value("extenders", what, "only one extender can implement bind"))
+    return tuple(extenders)

@@ -7,6 +7,8 @@ except for filters and scores that depend on pods anywhere (spreading, pod affin
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from peavine.scheduler.context import Context
 from peavine.scheduler.nodes import ALL, Ints, Mask, Rows
 from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
 from peavine.scheduler.plugins.node_resources import Fit
+from peavine.scheduler.points import default_points
 from peavine.scheduler.template import Template
 
 EVALUATIONS_MAX = 256
@@ -28,6 +31,13 @@ class Profile(NamedTuple):
     plugins: tuple[tuple[Plugin, int], ...]  # filters in order of their reasons; the weight is of the score
     filters: frozenset[str]  # names of plugins whose filter is on
     scores: frozenset[str]
+    points: Mapping[str, tuple[str, ...]] = MappingProxyType(default_points())  # names of plugins at every point
+    broken: str = ""  # why every attempt fails, where one point needs another that is off
+    percentage: int = 0  # of nodes to score; 0: all of them
+    args: Mapping[str, Mapping[str, Any]] = MappingProxyType({})  # of plugins, as configured
+
+    def has(self, point: str, plugin: str) -> bool:
+        return plugin in self.points[point]
 
 
 class Reasons(NamedTuple):
@@ -132,16 +142,18 @@ class Evaluation:
             mask &= check.ok()
         return mask
 
-    def best(self, exclude: Rows | None = None) -> tuple[Ints, int]:
+    def best(self, exclude: Rows | None = None, among: Mask | None = None) -> tuple[Ints, int]:
         """The rows with the highest total score (all of them, for the caller to choose), and how many rows fit.
 
-        `exclude` are rows that are not to be considered, though they fit."""
+        `exclude` are rows that are not to be considered, though they fit; `among`, where given, those that are."""
         self._refresh()
-        if not self._globals and not self._global_ratings and exclude is None:
+        if not self._globals and not self._global_ratings and exclude is None and among is None:
             scores = self._masked
             feasible = self._ok
         else:
             feasible = self.feasible()
+            if among is not None:
+                feasible = feasible & among
             if exclude is not None:
                 feasible = feasible.copy()
                 feasible[exclude] = False

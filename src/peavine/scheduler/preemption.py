@@ -91,6 +91,12 @@ class Preemption:
                 return Outcome(candidate)
         return Outcome(None, fit_error(len(cluster.nodes), counts))
 
+    def candidates(self, pod: Pod) -> dict[str, Candidate]:
+        """By node, all that the last `try_for` a pod of the template has found."""
+        names = self._context.cluster.nodes.names
+        known = self._known.get(pod.template)
+        return {names[row]: candidate for row, candidate in known.candidates.items()} if known is not None else {}
+
     def _eligible(self, pod: Pod, reasons: Reasons) -> str:
         if pod.template.never_preempts:
             return NEVER_PREEMPTS
@@ -196,7 +202,7 @@ class Preemption:
             else:
                 victims.append(other)
                 violations += other in violating
-        return _candidate(row, victims, violations)
+        return candidate_of(row, victims, violations)
 
     def _by_trial(
         self, pod: Pod, evaluation: Evaluation, row: int, budgets: list[_Budget], counts: Counter[str]
@@ -224,7 +230,7 @@ class Preemption:
             finally:
                 for other in away:
                     cluster.put_back(other, row)
-        return _candidate(row, victims, violations)
+        return candidate_of(row, victims, violations)
 
     # Disruption budgets
 
@@ -232,7 +238,7 @@ class Preemption:
         return [_Budget(obj) for obj in self._context.lister("poddisruptionbudgets").list()]
 
 
-def _candidate(row: int, victims: list[Pod], violations: int) -> Candidate | None:
+def candidate_of(row: int, victims: list[Pod], violations: int) -> Candidate | None:
     """With the cost by upstream's criteria: broken budgets, the highest priority, the sum of priorities, the number,
     and how long the most important victims have run."""
     if not victims:

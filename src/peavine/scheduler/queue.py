@@ -47,9 +47,10 @@ class SchedulingQueue:
         backoff_seconds_max: float = 10.0,
         wake: Callable[[], None] = lambda: None,
         moved: Callable[[str, str], None] = lambda place, event: None,
+        gated: Callable[[Pod], bool] = lambda pod: pod.template.gated,
     ) -> None:
         """`wake` is called when something becomes active; `moved(place, event)` for the metrics."""
-        self._clock, self._wake, self._moved = clock, wake, moved
+        self._clock, self._wake, self._moved, self._gated = clock, wake, moved, gated
         self._backoff, self._backoff_max = backoff_seconds, backoff_seconds_max
         self._all: dict[tuple[str, str], Queued] = {}
         self._active: list[tuple[float, float, int, Queued]] = []
@@ -94,7 +95,7 @@ class SchedulingQueue:
         if queued is None:
             queued = self._all[pod.key] = Queued(pod, now, now)
         queued.pod = pod
-        self._place(queued, "gated" if pod.template.gated else "active", event)
+        self._place(queued, "gated" if self._gated(pod) else "active", event)
 
     def update(self, pod: Pod) -> None:
         """A pending pod has changed: one whose template did is tried again, after its backoff."""
@@ -105,7 +106,7 @@ class SchedulingQueue:
             return
         changed = queued.pod.template is not pod.template or queued.pod.pinned != pod.pinned
         queued.pod = pod
-        if queued.place == "gated" and not pod.template.gated:
+        if queued.place == "gated" and not self._gated(pod):
             queued.since = queued.first = self._clock.monotonic()
             self._place(queued, "active", "UpdatePodSchedulingGatesEliminated")
         elif queued.place == "active" and changed:

@@ -29,14 +29,16 @@ from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.config import Configuration
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation, Evaluations, Profile, Reasons, Rejected
-from peavine.scheduler.extenders import ExtenderError, Filtered, HttpExtender, filtered, rated
+from peavine.scheduler.extenders import ExtenderError, Filtered, HttpExtender, filtered, preempted, rated
 from peavine.scheduler.intake import Intake
 from peavine.scheduler.messages import CLAIM_FREED, CLAIMS_STAY, NO_CLAIMS, NO_NODES, STALE_CLAIM, fit_error
+from peavine.scheduler.plugin_args import seconds_of
 from peavine.scheduler.plugins.dynamic_resources import Allocations, allocations_for, idle_claim_elsewhere
 from peavine.scheduler.plugins.volume_binding import Decision, decision_for
 from peavine.scheduler.preemption import Candidate, Outcome, Preemption
 from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.queue import Queued, SchedulingQueue
+from peavine.scheduler.sampling import Sampling
 from peavine.scheduler.template import Object, Pod, Templates
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Scheduler:
             backoff_seconds_max=self.configuration.backoff_seconds_max,
             wake=self._work.set,
             moved=_count_incoming,
+            gated=self._is_gated,
         )
         self.cluster = Cluster()
         self.templates = Templates()
@@ -82,11 +85,13 @@ class Scheduler:
             name: Preemption(
                 self.context,
                 self._random,
-                self.configuration.preemption_args.get(name, {}).get("minCandidateNodesPercentage", 10),
-                self.configuration.preemption_args.get(name, {}).get("minCandidateNodesAbsolute", 100),
+                profile.args.get("DefaultPreemption", {}).get("minCandidateNodesPercentage", 10),
+                profile.args.get("DefaultPreemption", {}).get("minCandidateNodesAbsolute", 100),
             )
-            for name in self.configuration.preempts
+            for name, profile in self.profiles.items()
+            if profile.has("postFilter", "DefaultPreemption")
         }
+        self._sampling = {name: Sampling(profile.percentage) for name, profile in self.profiles.items()}
         self.recorders = {name: EventRecorder(client, name, clock=clock) for name in self.profiles}
         self._pods = client.resource("v1", "pods")
         self._calls = asyncio.Semaphore(CALLS_MAX)
@@ -135,12 +140,20 @@ class Scheduler:
         if profile is None:
             return
         started = time.perf_counter()
+        if profile.broken:
+            self._failed(profile, queued, profile.broken, started)
+            return
         try:
             row = self._place(profile, pod)
         except Refused as refused:
             self._unschedulable(profile, queued, refused, started)
             return
         self._placed(profile, queued, row, started)
+
+    def _is_gated(self, pod: Pod) -> bool:
+        """Whether the pod must not be looked at yet: profiles may leave out the plugin that keeps such pods back."""
+        profile = self.profiles.get(pod.template.scheduler_name)
+        return pod.template.gated and (profile is None or profile.has("preEnqueue", "SchedulingGates"))
 
     def _profile_for(self, pod: Pod) -> Profile | None:
         """None where there is nothing to do for the pod."""
@@ -152,9 +165,12 @@ class Scheduler:
     def _placed(self, profile: Profile, queued: Queued, row: int, started: float) -> None:
         pod = queued.pod
         metrics.ALGORITHM_SECONDS.observe(time.perf_counter() - started)
-        decision = decision_for(self.context, pod, row) if pod.template.volumes else None
+        decision = allocations = None
         try:
-            allocations = allocations_for(self.context, pod, row)
+            if pod.template.volumes and _reserves(profile, "VolumeBinding"):
+                decision = decision_for(self.context, pod, row)
+            if (pod.template.resource_claims or pod.template.extended) and _reserves(profile, "DynamicResources"):
+                allocations = allocations_for(self.context, pod, row)
         except Rejected as rejected:
             self._unschedulable(profile, queued, self._rejected(rejected), started)
             return
@@ -175,7 +191,7 @@ class Scheduler:
             raise Refused(fit_error(len(self.cluster.nodes), Counter({STALE_CLAIM: len(self.cluster.nodes)})), _DEVICES)
         evaluation = self.evaluations.of(profile, pod.template)
         try:
-            row = self._choose(evaluation, pod)
+            row = self._choose(profile, evaluation, pod)
             if row is not None:
                 return row
         except Rejected as rejected:
@@ -206,12 +222,14 @@ class Scheduler:
             hopeless[[nodes.row_of[name] for name in extended.hopeless if name in nodes.row_of]] = True
             reasons = Reasons(reasons.counts + extended.reasons, frozenset(), hopeless)
         preemption = self.preemption.get(profile.name)
-        held = self._free_claim(pod) if pod.template.resource_claims else NO_CLAIMS
+        after = []
+        if profile.has("postFilter", "DynamicResources"):
+            after.append(self._free_claim(pod) if pod.template.resource_claims else NO_CLAIMS)
         if preemption is None:
-            return Refused(fit_error(len(nodes), reasons.counts, after=held), reasons.plugins)
+            return Refused(fit_error(len(nodes), reasons.counts, after=", ".join(after)), reasons.plugins)
         outcome = preemption.try_for(pod, evaluation, reasons)
-        after = "" if outcome.candidate else f"{held}, preemption: {outcome.refusal}"
-        conclusion = fit_error(len(nodes), reasons.counts, after=after), reasons.plugins, outcome
+        after = [] if outcome.candidate else [*after, f"preemption: {outcome.refusal}"]
+        conclusion = fit_error(len(nodes), reasons.counts, after=", ".join(after)), reasons.plugins, outcome
         if shared and outcome.candidate is None:
             evaluation.note(conclusion)  # a thousand pods that wait for the same thing cost one look
         return Refused(*conclusion)
@@ -236,14 +254,31 @@ class Scheduler:
         if profile is None:
             return
         started = time.perf_counter()
+        if profile.broken:
+            self._failed(profile, queued, profile.broken, started)
+            return
         try:
             row = await self._place_extended(profile, pod)
         except Refused as refused:
+            try:
+                await self._preempt_extended(profile, pod, refused)
+            except ExtenderError as error:
+                self._failed(profile, queued, str(error), started)
+                return
             self._unschedulable(profile, queued, refused, started)
         except ExtenderError as error:
             self._failed(profile, queued, str(error), started)
         else:
             self._placed(profile, queued, row, started)
+
+    async def _preempt_extended(self, profile: Profile, pod: Pod, refused: Refused) -> None:
+        """Let extenders have their say about which node is cleared of whom. Raises ExtenderError."""
+        if refused.preemption.candidate is None:
+            return
+        found = self.preemption[profile.name].candidates(pod)
+        left = await preempted(self.extenders, pod, found, set(self.cluster.nodes.row_of))
+        best = min(left.values(), default=None)
+        refused.preemption = Outcome(best)
 
     async def _place_extended(self, profile: Profile, pod: Pod) -> int:
         """Raises `Refused`, ExtenderError."""
@@ -277,7 +312,7 @@ class Scheduler:
         except Rejected as rejected:
             raise self._rejected(rejected) from rejected
 
-    def _choose(self, evaluation: Evaluation, pod: Pod) -> int | None:
+    def _choose(self, profile: Profile, evaluation: Evaluation, pod: Pod) -> int | None:
         """One of the best rows; a row that has promises to keep is looked at more closely before it is taken."""
         if named := pod.pinned or pod.nominated:
             at = self.cluster.nodes.row_of.get(named)
@@ -286,8 +321,11 @@ class Scheduler:
             if pod.pinned:
                 return None
         excluded: list[int] = []
+        among = None
+        if profile.percentage:
+            among = self._sampling[profile.name].narrowed(evaluation.feasible(), self.cluster.nodes.present)
         while True:
-            rows, _ = evaluation.best(excluded or None)
+            rows, _ = evaluation.best(excluded or None, among)
             if not len(rows):
                 return None
             row = int(rows[self._random.randrange(len(rows))] if len(rows) > 1 else rows[0])
@@ -349,9 +387,12 @@ class Scheduler:
         metrics.BINDINGS.labels("binding").inc()
         try:
             if decision is not None:
-                await volumes.bind(self.context, self._client, decision, node)
+                seconds = profile.args.get("VolumeBinding", {}).get("bindTimeoutSeconds") or volumes.BIND_SECONDS_MAX
+                await volumes.bind(self.context, self._client, decision, node, float(seconds))
             if allocations is not None:
-                await claims.bind(self.context, self._client, allocations, pod)
+                limit = profile.args.get("DynamicResources", {}).get("bindingTimeout")
+                seconds = claims.BINDING_SECONDS if limit is None else seconds_of(limit)
+                await claims.bind(self.context, self._client, allocations, pod, seconds)
             binder = next((e for e in self.extenders if e.about.bind_verb and e.is_interested(pod)), None)
             async with self._calls:
                 if binder is not None:
@@ -520,6 +561,10 @@ def condition_patch(pod: Object, reason: str, message: str, nominated: str, now:
     if (status.get("nominatedNodeName") or "") != nominated:
         patch["nominatedNodeName"] = nominated or None
     return patch or None
+
+
+def _reserves(profile: Profile, plugin: str) -> bool:
+    return profile.has("reserve", plugin) and profile.has("preBind", plugin)
 
 
 @functools.cache

@@ -26,12 +26,12 @@ def promise(context: Context, decision: Decision) -> None:
     context.bump("storage")
 
 
-async def bind(context: Context, client: Any, decision: Decision, node: str) -> None:
+async def bind(context: Context, client: Any, decision: Decision, node: str, seconds: float = BIND_SECONDS_MAX) -> None:
     """Raises VolumesNotBound, and what the client raises.
 
     The promise of a volume ends when the volume is seen claimed (intake), or here if that failed."""
     try:
-        await _bind(context, client, decision, node)
+        await _bind(context, client, decision, node, seconds)
     except BaseException:
         for _, volume in decision.give:
             context.storage.promised.pop(volume["metadata"]["name"], None)
@@ -39,7 +39,7 @@ async def bind(context: Context, client: Any, decision: Decision, node: str) -> 
         raise
 
 
-async def _bind(context: Context, client: Any, decision: Decision, node: str) -> None:
+async def _bind(context: Context, client: Any, decision: Decision, node: str, seconds: float) -> None:
     volumes, claims = client.resource("v1", "persistentvolumes"), client.resource("v1", "persistentvolumeclaims")
     for claim, volume in decision.give:
         await volumes.patch(volume["metadata"]["name"], _claimed(claim, volume), type="merge")
@@ -50,7 +50,7 @@ async def _bind(context: Context, client: Any, decision: Decision, node: str) ->
             await claims.patch(meta["name"], patch, meta.get("namespace"), type="merge")
     wanted = [claim for claim, _ in decision.give] + decision.provision
     try:
-        async with asyncio.timeout(BIND_SECONDS_MAX):
+        async with asyncio.timeout(seconds):
             while not _all_bound(context, wanted, decision.provision, node):
                 await context.storage.changed()
     except TimeoutError as error:

@@ -20,6 +20,7 @@ from peavine.scheduler.plugins.volume_zone import VolumeZone
 # (plugin, weight of its score), in upstream's order.
 DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
     (NodeUnschedulable, 0),
+    (NodeName, 0),
     (TaintToleration, 3),
     (NodeAffinity, 2),
     (NodePorts, 0),
@@ -35,7 +36,4 @@ DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
     (ImageLocality, 1),
 )
 
-# Known to configurations, but on by default in none.
-OTHER_PLUGINS: tuple[type[Plugin], ...] = (NodeName,)
-
-__all__ = ["DEFAULT_PLUGINS", "OTHER_PLUGINS", "Check", "Plugin", "Rating", "Rejected"]
+__all__ = ["DEFAULT_PLUGINS", "Check", "Plugin", "Rating", "Rejected"]

@@ -1,4 +1,4 @@
-"""NodeName: a pod that names its node is not scheduled at all, so this filter is only for asking about one."""
+"""NodeName: a pod goes to the node that it names. Those that name one never reach the queue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,4 @@ from peavine.scheduler.plugins.base import Plugin
 
 
 class NodeName(Plugin):
-    """Known so that a configuration may name it; pods with spec.nodeName never reach the queue."""
-
     name = "NodeName"
