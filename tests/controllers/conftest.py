@@ -167,6 +167,14 @@ def true_conditions(status):
     return {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
 
 
+STORAGE_CLASS = {
+    "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+    "provisioner": "peavine.io/local-path",
+    "volumeBindingMode": "WaitForFirstConsumer",
+    "allowVolumeExpansion": True,
+}
+
+
 class World:
     """A cluster with every controller, the scheduler and three simulated nodes, in a thread and a loop of its own."""
 
@@ -182,6 +190,7 @@ class World:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         try:
             async with AsyncCluster(nodes=3) as self._cluster:
+                await self._cluster.client.resource("storage.k8s.io/v1", "storageclasses").create(STORAGE_CLASS)
                 self._ready.set()
                 await self._end.wait()
         except BaseException as error:

@@ -19,6 +19,7 @@ from peavine.controllers.ownership import (
     controlled_by,
     index_by_controller,
     orphans,
+    owner_reference,
     owners_of,
     still_alive,
 )
@@ -187,7 +188,10 @@ class _Step:
             created = await self.controller.control.pods.create(pod)
         except ApiError as error:
             if error.reason == "AlreadyExists":
-                return await self.controller.control.pods.get(name, self.set["metadata"]["namespace"])
+                existing = await self.controller.control.pods.get(name, self.set["metadata"]["namespace"])
+                if not controlled_by(existing, self.set):
+                    raise  # somebody else has the name: wait for its end
+                return existing
             message = f"create Pod {name} in StatefulSet {set_name} failed error: {error.message}"
             recorder.event(self.set, "Warning", "FailedCreate", message)
             raise
@@ -260,7 +264,7 @@ class _Step:
         meta = self.set["metadata"]
         match_labels = (self.spec.get("selector") or {}).get("matchLabels") or {}
         for template in self.spec.get("volumeClaimTemplates") or ():
-            name = f"{template['metadata']['name']}-{meta['name']}-{ordinal}"
+            name = self._claim_name(template, ordinal)
             if self.controller.claims.get(meta["namespace"], name) is not None:
                 continue
             of_template = template["metadata"]
@@ -292,35 +296,37 @@ class _Step:
     async def _keep_claims(self) -> None:
         """persistentVolumeClaimRetentionPolicy: claims owned by the set, or by a pod that is being scaled away."""
         policy = self.spec.get("persistentVolumeClaimRetentionPolicy") or {}
-        meta = self.set["metadata"]
         for template in self.spec.get("volumeClaimTemplates") or ():
-            prefix = f"{template['metadata']['name']}-{meta['name']}-"
-            for claim_ in self.controller.claims.list(meta["namespace"]):
-                suffix = claim_["metadata"]["name"].removeprefix(prefix)
-                if not claim_["metadata"]["name"].startswith(prefix) or not suffix.isdigit():
-                    continue
-                owners = self._claim_owners(policy, int(suffix))
-                kept = [
-                    o
-                    for o in claim_["metadata"].get("ownerReferences") or ()
-                    if not (o["kind"] == "StatefulSet" and o["uid"] == meta["uid"])
-                    and not (o["kind"] == "Pod" and o["name"] == f"{meta['name']}-{suffix}")
-                ]
-                if kept + owners != (claim_["metadata"].get("ownerReferences") or []):
-                    changed = {**claim_, "metadata": {**claim_["metadata"], "ownerReferences": kept + owners}}
-                    await self.controller.client.resource("v1", "persistentvolumeclaims").update(changed)
+            for ordinal in dict.fromkeys((*self.wanted, *self.by_ordinal)):
+                name = self._claim_name(template, ordinal)
+                claim_ = self.controller.claims.get(self.set["metadata"]["namespace"], name)
+                if claim_ is not None:
+                    await self._own(claim_, self._claim_owner(policy, ordinal), ordinal)
 
-    def _claim_owners(self, policy: Object, ordinal: int) -> list[Object]:
-        meta = self.set["metadata"]
-        owners = []
-        if policy.get("whenDeleted") == "Delete":
-            owners.append({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": meta["name"], "uid": meta["uid"]})
-        pod = self.by_ordinal.get(ordinal)
-        if policy.get("whenScaled") == "Delete" and ordinal not in self.wanted and pod is not None:
-            owners.append(
-                {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
-            )
-        return owners
+    def _claim_name(self, template: Object, ordinal: int) -> str:
+        return f"{template['metadata']['name']}-{self.set['metadata']['name']}-{ordinal}"
+
+    def _claim_owner(self, policy: Object, ordinal: int) -> Object | None:
+        """With whom the claim goes: a surplus pod, the set, or nobody."""
+        if policy.get("whenScaled") == "Delete" and ordinal not in self.wanted:
+            return {**self.by_ordinal[ordinal], "apiVersion": "v1", "kind": "Pod"}
+        return self.set if policy.get("whenDeleted") == "Delete" else None
+
+    async def _own(self, claim_: Object, owner: Object | None, ordinal: int) -> None:
+        """Owners beside the set and its pod stay; a claim that somebody else controls is left alone."""
+        meta, pod = claim_["metadata"], f"{self.set['metadata']['name']}-{ordinal}"
+        before = meta.get("ownerReferences") or []
+        kept = [
+            o
+            for o in before
+            if o["uid"] != self.set["metadata"]["uid"] and not (o["kind"] == "Pod" and o["name"] == pod)
+        ]
+        if any(o.get("controller") for o in kept):
+            return
+        wanted = kept + ([owner_reference(owner)] if owner is not None else [])
+        if wanted != before:
+            changed = {**claim_, "metadata": {**meta, "ownerReferences": wanted}}
+            await self.controller.client.resource("v1", "persistentvolumeclaims").update(changed)
 
     # status
     async def write_status(self) -> None:
