@@ -9,7 +9,6 @@ from peavine.cli.describe.text import Text, annotation_lines, camel_words, label
 Object = dict[str, Any]
 _SKIPPED = {
     ".metadata.managedFields", ".metadata.name", ".metadata.namespace", ".metadata.labels", ".metadata.annotations",
-    ".kind", ".apiVersion",
 }  # fmt: skip
 
 
@@ -19,8 +18,6 @@ def describe_any(obj: Object) -> Text:
     text.field(0, "Namespace", meta.get("namespace", ""))
     labels(text, 0, "Labels", meta.get("labels"))
     annotation_lines(text, 0, "Annotations", meta.get("annotations"))
-    text.field(0, "API Version", obj.get("apiVersion", ""))
-    text.field(0, "Kind", obj.get("kind", ""))
     _fields(text, 0, obj, "")
     return text
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from peavine.cli.describe import access, networking, policy, services, storage, workloads
 from peavine.cli.describe.pods import pod_template
-from peavine.cli.describe.text import Text, annotation_lines, labels, selector_text, when
+from peavine.cli.describe.text import Text, annotation_lines, flat, labels, selector_text, when
 from peavine.cli.session import Session
 
 Object = dict[str, Any]
@@ -54,8 +55,9 @@ async def _deployment(session: Session, obj: Object) -> Text:
         for c in status["conditions"]:
             text.line(1, f"{c['type']} \t{c['status']}\t{c.get('reason', '')}")
     new, old = await _replica_sets(session, obj)
-    text.field(0, "OldReplicaSets", old)
-    text.field(0, "NewReplicaSet", new)
+    if (old, new) != ("<none>", "<none>"):
+        text.field(0, "OldReplicaSets", old)
+        text.field(0, "NewReplicaSet", new)
     return text
 
 
@@ -75,61 +77,6 @@ async def _replica_sets(session: Session, obj: Object) -> tuple[str, str]:
     new = [i for i in owned if (i["metadata"].get("annotations") or {}).get(revision) == current]
     old = sorted((i for i in owned if i not in new), key=lambda i: i["metadata"].get("creationTimestamp", ""))
     return (shown(new[0]) if new else "<none>"), (", ".join(map(shown, old)) or "<none>")
-
-
-async def _service(session: Session, obj: Object) -> Text:
-    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-    text = _head(obj)
-    labels(text, 0, "Labels", meta.get("labels"))
-    annotation_lines(text, 0, "Annotations", meta.get("annotations"))
-    text.field(0, "Selector", ",".join(f"{k}={v}" for k, v in sorted((spec.get("selector") or {}).items())) or "<none>")
-    text.field(0, "Type", spec.get("type", ""))
-    if spec.get("ipFamilyPolicy"):
-        text.field(0, "IP Family Policy", spec["ipFamilyPolicy"])
-    if spec.get("ipFamilies"):
-        text.field(0, "IP Families", ",".join(spec["ipFamilies"]))
-    text.field(0, "IP", spec.get("clusterIP", ""))
-    if spec.get("clusterIPs"):
-        text.field(0, "IPs", ",".join(spec["clusterIPs"]))
-    if spec.get("externalIPs"):
-        text.field(0, "External IPs", ",".join(spec["externalIPs"]))
-    if spec.get("externalName"):
-        text.field(0, "External Name", spec["externalName"])
-    ingress = (status.get("loadBalancer") or {}).get("ingress")
-    if ingress:
-        text.field(0, "LoadBalancer Ingress", ", ".join(i.get("ip") or i.get("hostname", "") for i in ingress))
-    endpoints = await _slices(session, meta)
-    for port in spec.get("ports") or ():
-        text.field(0, "Port", f"{port.get('name') or '<unset>'}\t{port['port']}/{port.get('protocol', 'TCP')}")
-        text.field(0, "TargetPort", f"{port.get('targetPort')}/{port.get('protocol', 'TCP')}")
-        if port.get("nodePort"):
-            text.field(
-                0, "NodePort", f"{port.get('name') or '<unset>'}\t{port['nodePort']}/{port.get('protocol', 'TCP')}"
-            )
-        text.field(0, "Endpoints", _ready(endpoints, port.get("name", "")))
-    text.field(0, "Session Affinity", spec.get("sessionAffinity", ""))
-    if spec.get("externalTrafficPolicy"):
-        text.field(0, "External Traffic Policy", spec["externalTrafficPolicy"])
-    if spec.get("internalTrafficPolicy"):
-        text.field(0, "Internal Traffic Policy", spec["internalTrafficPolicy"])
-    return text
-
-
-async def _slices(session: Session, meta: Object) -> list[Object]:
-    path = f"/apis/discovery.k8s.io/v1/namespaces/{meta['namespace']}/endpointslices"
-    return (await session.get(path, labelSelector=f"kubernetes.io/service-name={meta['name']}")).get("items") or []
-
-
-def _ready(slices: list[Object], port_name: str) -> str:
-    if not slices:
-        return "<none>"
-    found = []
-    for piece in slices:
-        ports = [p for p in piece.get("ports") or () if p.get("name", "") == port_name]
-        for endpoint in piece.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready", True):
-                found += [f"{address}:{p['port']}" for p in ports for address in endpoint.get("addresses") or ()]
-    return ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "") if found else ""
 
 
 async def _node(session: Session, obj: Object) -> Text:
@@ -293,11 +240,29 @@ async def _namespace(session: Session, obj: Object) -> Text:
     labels(text, 0, "Labels", meta.get("labels"))
     annotation_lines(text, 0, "Annotations", meta.get("annotations"))
     text.field(0, "Status", (obj.get("status") or {}).get("phase", ""))
-    text.line(0, "")
-    text.line(0, "No resource quota.")
-    text.line(0, "")
-    text.line(0, "No LimitRange resource.")
+    await _space_limits(session, text, meta["name"])
     return text
+
+
+async def _space_limits(session: Session, text: Text, namespace: str) -> None:
+    from peavine.cli.describe.policy import limits, used_lines
+
+    base = f"/api/v1/namespaces/{namespace}"
+    quotas = (await session.get(f"{base}/resourcequotas")).get("items") or []
+    text.line(0, "")
+    text.line(0, "Resource Quotas" if quotas else "No resource quota.")
+    for quota in quotas:
+        text.field(1, "Name", quota["metadata"]["name"])
+        text.line(1, "Resource\tUsed\tHard")
+        text.line(1, "--------\t---\t---")
+        used_lines(text, quota, 1)
+    ranges = (await session.get(f"{base}/limitranges")).get("items") or []
+    text.line(0, "")
+    if not ranges:
+        text.line(0, "No LimitRange resource.")
+        return
+    text.line(0, "Resource Limits")
+    limits(text, ranges, 1)
 
 
 async def _replica_set(session: Session, obj: Object) -> Text:
@@ -328,11 +293,21 @@ async def _service_account(session: Session, obj: Object) -> Text:
     labels(text, 0, "Labels", meta.get("labels"))
     annotation_lines(text, 0, "Annotations", meta.get("annotations"))
     for name, key in (("Image pull secrets", "imagePullSecrets"), ("Mountable secrets", "secrets")):
-        found = [s["name"] for s in obj.get(key) or ()]
+        found = [await _existing(session, meta["namespace"], s["name"]) for s in obj.get(key) or ()]
         for at, secret in enumerate(found or ["<none>"]):
             text.line(0, f"{name}:\t{secret}" if at == 0 else f"\t{secret}")
     text.line(0, "Tokens:\t<none>")
     return text
+
+
+async def _existing(session: Session, namespace: str, secret: str) -> str:
+    from peavine.machinery.errors import ApiError
+
+    try:
+        await session.get(f"/api/v1/namespaces/{namespace}/secrets/{secret}")
+    except ApiError:
+        return f"{secret} (not found)"
+    return secret
 
 
 async def _priority_class(session: Session, obj: Object) -> Text:
@@ -341,19 +316,48 @@ async def _priority_class(session: Session, obj: Object) -> Text:
     text.field(0, "GlobalDefault", str(obj.get("globalDefault", False)).lower())
     text.field(0, "PreemptionPolicy", obj.get("preemptionPolicy", ""))
     text.field(0, "Description", obj.get("description", ""))
-    annotation_lines(text, 0, "Annotations", obj["metadata"].get("annotations"))
+    text.flat("Annotations", flat(obj["metadata"].get("annotations")))
     return text
 
 
 KINDS: dict[tuple[str, str], Describer] = {
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,
+    ("apps", "StatefulSet"): workloads.stateful_set,
+    ("apps", "DaemonSet"): workloads.daemon_set,
+    ("", "ReplicationController"): workloads.replication_controller,
+    ("batch", "Job"): workloads.job,
+    ("batch", "CronJob"): workloads.cron_job,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
-    ("", "Service"): _service,
+    ("", "Service"): services.service,
+    ("", "Endpoints"): networking.endpoints,
+    ("discovery.k8s.io", "EndpointSlice"): networking.endpoint_slice,
+    ("networking.k8s.io", "NetworkPolicy"): networking.network_policy,
+    ("networking.k8s.io", "Ingress"): networking.ingress,
+    ("networking.k8s.io", "IngressClass"): networking.ingress_class,
+    ("networking.k8s.io", "ServiceCIDR"): networking.service_cidr,
+    ("networking.k8s.io", "IPAddress"): networking.ip_address,
+    ("", "PersistentVolume"): storage.persistent_volume,
+    ("", "PersistentVolumeClaim"): storage.persistent_volume_claim,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("storage.k8s.io", "CSINode"): storage.csi_node,
+    ("", "LimitRange"): policy.limit_range,
+    ("", "ResourceQuota"): policy.resource_quota,
+    ("policy", "PodDisruptionBudget"): policy.disruption_budget,
+    ("autoscaling", "HorizontalPodAutoscaler"): policy.autoscaler,
+    ("rbac.authorization.k8s.io", "Role"): access.role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): access.role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): access.binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.binding,
+    ("certificates.k8s.io", "CertificateSigningRequest"): access.signing_request,
     ("", "Node"): _node,
     ("", "ConfigMap"): _config_map,
     ("", "Secret"): _secret,
     ("", "Namespace"): _namespace,
     ("", "ServiceAccount"): _service_account,
 }
-WITHOUT_EVENTS = {("", "Secret"), ("", "Namespace")}
+_RBAC = "rbac.authorization.k8s.io"
+WITHOUT_EVENTS = {
+    ("", "Secret"), ("", "Namespace"), ("", "LimitRange"), ("", "ResourceQuota"), ("networking.k8s.io", "NetworkPolicy"),
+    (_RBAC, "Role"), (_RBAC, "ClusterRole"), (_RBAC, "RoleBinding"), (_RBAC, "ClusterRoleBinding"),
+}  # fmt: skip

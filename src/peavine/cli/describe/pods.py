@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Pods and pod templates."""
 
 from __future__ import annotations
@@ -6,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.cli.describe.text import Text, annotation_lines, labels, when
+from peavine.cli.describe.volumes import volume_source
 
 Object = dict[str, Any]
 
@@ -40,8 +40,7 @@ def describe_pod(pod: Object) -> Text:
         if status.get(field):
             text.field(0, name, status[field])
     if (spec.get("securityContext") or {}).get("seccompProfile"):
-        profile = spec["securityContext"]["seccompProfile"]
-        text.field(0, "SeccompProfile", profile["type"])
+        _seccomp(text, 0, spec["securityContext"]["seccompProfile"])
     text.field(0, "IP", status.get("podIP", ""))
     _ips(text, status.get("podIPs") or [])
     owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
@@ -56,9 +55,15 @@ def describe_pod(pod: Object) -> Text:
         containers(
             text, "Ephemeral Containers", spec["ephemeralContainers"], status.get("ephemeralContainerStatuses"), pod=pod
         )
+    if spec.get("readinessGates"):
+        text.line(0, "Readiness Gates:")
+        text.line(1, "Type\tStatus")
+        have = {c["type"]: c["status"] for c in status.get("conditions") or ()}
+        for gate in spec["readinessGates"]:
+            text.line(1, f"{gate['conditionType']} \t{have.get(gate['conditionType'], '<none>')} ")
     if status.get("conditions"):
-        text.line(0, ["Conditions:", "  Type\tStatus"][0])
-        text.line(1, "Type\tStatus ")
+        text.line(0, "Conditions:")
+        text.line(1, "Type\tStatus")
         for condition in status["conditions"]:
             text.line(1, f"{condition['type']} \t{condition['status']} ")
     _volumes(text, spec.get("volumes"), "")
@@ -68,6 +73,12 @@ def describe_pod(pod: Object) -> Text:
     tolerations(text, "Tolerations", spec.get("tolerations"))
     _spread(text, spec.get("topologySpreadConstraints"))
     return text
+
+
+def _seccomp(text: Text, at: int, profile: Object) -> None:
+    text.field(at, "SeccompProfile", profile["type"])
+    if profile["type"] == "Localhost":
+        text.field(at, "LocalhostProfile", profile.get("localhostProfile", ""))
 
 
 def _ips(text: Text, ips: list[Object]) -> None:
@@ -137,7 +148,7 @@ def containers(
             if container.get(field):
                 text.field(at, name, probe_text(container[field]))
         _env_from(text, container.get("envFrom"), at)
-        _env(text, container.get("env"), at, pod)
+        _env(text, container, at, pod)
         _mounts(text, container, at)
 
 
@@ -154,7 +165,7 @@ def _basics(text: Text, container: Object, status: Object | None, at: int) -> No
     text.field(at, "Host Ports" if many else "Host Port", ", ".join(hosts) or "<none>")
     profile = (container.get("securityContext") or {}).get("seccompProfile")
     if profile:
-        text.field(at, "SeccompProfile", profile["type"])
+        _seccomp(text, at, profile)
 
 
 def _command(text: Text, container: Object, at: int) -> None:
@@ -234,14 +245,24 @@ def _field_value(pod: Object | None, path: str) -> str:
     """What a field reference to a pod's metadata comes to; empty for a template."""
     if pod is None or not path.startswith("metadata."):
         return ""
-    name, bracket, key = path.removeprefix("metadata.").partition("[")
-    value = pod["metadata"].get(name, "")
-    if bracket and isinstance(value, dict):
-        return str(value.get(key.strip("]'\""), ""))
+    value = pod["metadata"].get(path.removeprefix("metadata."), "")
     return value if isinstance(value, str) else ""
 
 
-def _env(text: Text, env: list[Object] | None, at: int, pod: Object | None) -> None:
+def _resource_value(container: Object, pod: Object | None, ref: Object) -> str:
+    """What a reference to a container's resources comes to, in units of its divisor, rounded up."""
+    from peavine.machinery.quantity import parse_quantity
+
+    if ref.get("containerName") and pod is not None:
+        container = next((c for c in pod["spec"]["containers"] if c["name"] == ref["containerName"]), container)
+    section, _, name = ref["resource"].partition(".")
+    amount = ((container.get("resources") or {}).get(section) or {}).get(name, "0")
+    divisor = parse_quantity(str(ref.get("divisor") or "0")).nanos or 10**9
+    return str(-(-parse_quantity(str(amount)).nanos // divisor))
+
+
+def _env(text: Text, container: Object, at: int, pod: Object | None) -> None:
+    env = container.get("env")
     if not env:
         text.line(at, "Environment:\t<none>")
         return
@@ -257,8 +278,7 @@ def _env(text: Text, env: list[Object] | None, at: int, pod: Object | None) -> N
             shown = f"{_field_value(pod, ref['fieldPath'])} ({ref.get('apiVersion', 'v1')}:{ref['fieldPath']})"
         elif "resourceFieldRef" in source:
             ref = source["resourceFieldRef"]
-            where = ref.get("containerName") or ""
-            shown = f"{where} ({ref['resource']})" if where else f" ({ref['resource']})"
+            shown = f"{_resource_value(container, pod, ref)} ({ref['resource']})"
         else:
             name, kind = ("secretKeyRef", "secret") if "secretKeyRef" in source else ("configMapKeyRef", "config map")
             ref = source.get(name) or {}
@@ -296,55 +316,7 @@ def _volumes(text: Text, found: list[Object] | None, space: str) -> None:
     text.line(level, "Volumes:")
     for volume in found:
         text.line(1, f"{' ' * level}{volume['name']}:")
-        _volume(text, volume, 2)
-
-
-_VOLUME_TEXT = {
-    "hostPath": ("HostPath (bare host directory volume)", (("Path", "path", ""), ("HostPathType", "type", ""))),
-    "emptyDir": (
-        "EmptyDir (a temporary directory that shares a pod's lifetime)",
-        (("Medium", "medium", ""), ("SizeLimit", "sizeLimit", "<unset>")),
-    ),
-    "secret": ("Secret (a volume populated by a Secret)", (("SecretName", "secretName", ""), ("Optional", "optional", "false"))),
-    "configMap": ("ConfigMap (a volume populated by a ConfigMap)", (("Name", "name", ""), ("Optional", "optional", "false"))),
-    "persistentVolumeClaim": (
-        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
-        (("ClaimName", "claimName", ""), ("ReadOnly", "readOnly", "false")),
-    ),
-    "nfs": ("NFS (an NFS mount that lasts the lifetime of a pod)", (("Server", "server", ""), ("Path", "path", ""), ("ReadOnly", "readOnly", "false"))),
-}  # fmt: skip
-
-
-def _volume(text: Text, volume: Object, at: int) -> None:
-    kind = next((key for key in volume if key != "name"), "")
-    source = volume.get(kind) or {}
-    if kind in _VOLUME_TEXT:
-        shown, parts = _VOLUME_TEXT[kind]
-        text.field(at, "Type", shown)
-        for name, key, default in parts:
-            value = source.get(key, default)
-            text.field(at, name, str(value).lower() if isinstance(value, bool) else value)
-    elif kind == "projected":
-        text.field(at, "Type", "Projected (a volume that contains injected data from multiple sources)")
-        for part in source.get("sources") or ():
-            if "secret" in part:
-                text.field(at, "SecretName", part["secret"].get("name"))
-                text.field(at, "Optional", str(part["secret"].get("optional", False)).lower())
-            elif "downwardAPI" in part:
-                text.field(at, "DownwardAPI", "true")
-            elif "configMap" in part:
-                text.field(at, "ConfigMapName", part["configMap"].get("name"))
-                text.field(at, "Optional", str(part["configMap"].get("optional", False)).lower())
-            elif "serviceAccountToken" in part:
-                text.field(at, "TokenExpirationSeconds", part["serviceAccountToken"].get("expirationSeconds"))
-    elif kind == "downwardAPI":
-        text.field(at, "Type", "DownwardAPI (a volume populated by information about the pod)")
-        text.line(at, "Items:")
-        for item in source.get("items") or ():
-            if item.get("fieldRef"):
-                text.line(at + 1, f"{item['fieldRef']['fieldPath']} -> {item['path']}")
-    else:
-        text.field(at, "Type", kind or "<unknown>")
+        volume_source(text, volume)
 
 
 def tolerations(text: Text, title: str, found: list[Object] | None, *, level: int = 0) -> None:

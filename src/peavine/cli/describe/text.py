@@ -24,6 +24,12 @@ class Text:
     def field(self, level: int, name: str, value: Any) -> None:
         self.line(level, f"{name}:\t{value}")
 
+    def flat(self, name: str, value: str) -> None:
+        """A field whose value may have lines of its own, which are printed as they are."""
+        first, *rest = value.split("\n")
+        self.field(0, name, first)
+        self.lines += rest
+
     def raw(self) -> str:
         """As it stands, tabs and all."""
         return "".join(line + "\n" for line in self.lines)
@@ -85,9 +91,30 @@ def selector_text(selector: Mapping[str, Any] | None) -> str:
     return str(selector_of(selector)) or "<none>"
 
 
+_ACRONYMS = {"API", "URL", "UID", "OSB", "GUID"}
+
+
 def camel_words(name: str) -> str:
-    """`creationTimestamp` as `Creation Timestamp`; capitals that follow each other stay together (`Cluster IP`)."""
-    if not name:
+    """`creationTimestamp` as `Creation Timestamp`, `uid` as `UID`; what has more in it than letters and `-` stays."""
+    if not name.replace("-", "").isalpha():
         return name
-    words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+|[^A-Za-z0-9]+", name)
-    return " ".join(word[0].upper() + word[1:] for word in words)
+    words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|-+", name)
+    return " ".join(word.upper() if word.upper() in _ACRONYMS else word[0].upper() + word[1:] for word in words)
+
+
+def flat(values: Mapping[str, str] | None) -> str:
+    """Labels and their like in one line: `a=b,c=d`."""
+    return ",".join(f"{key}={values[key]}" for key in sorted(values)) if values else "<none>"
+
+
+def go_list(values: Iterable[Any]) -> str:
+    """`[a b]`, as Go prints a slice."""
+    return "[" + " ".join(map(str, values)) + "]"
+
+
+_ACCESS = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+
+
+def access_modes(modes: Iterable[str] | None) -> str:
+    """`RWO,ROX`: short, each once, in upstream's order."""
+    return ",".join(short for mode, short in _ACCESS.items() if mode in (modes or ()))
