@@ -138,6 +138,8 @@ class Client:
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, headers: Mapping[str, str]
     ) -> Upgraded:
         """Open a raw stream (SPDY, WebSocket). Raises ApiError if the server refuses."""
+        from peavine.client.transport import Upgraded
+
         answer = await self._transport.upgrade(self._request(method, path, query, b"", headers))
         if isinstance(answer, Upgraded):
             return answer
