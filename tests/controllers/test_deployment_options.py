@@ -266,3 +266,17 @@ async def test_a_pod_that_fails_is_replaced_and_terminating_ones_are_counted(c):
     status = await c.until_status("ReplicaSet", "set", lambda s: s.get("readyReplicas") == 1 and s["replicas"] == 1)
     assert len(await c.pods()) == 2 and status["terminatingReplicas"] in (0, 1)
     await c.patch("Pod", name, {"metadata": {"finalizers": None}})
+
+
+@on_cluster
+async def test_a_replication_controller_tells_of_a_quota_until_it_wants_fewer(c):
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}}
+    await c.create(quota)
+    await c.until_status("ResourceQuota", "few", lambda s: s.get("hard"))
+    body = workload("ReplicationController", name="set", replicas=3, api_version="v1")
+    body["spec"]["selector"] = {"app": "set"}
+    await c.create(body)
+    failure = await c.until_true("ReplicationController", "set", "ReplicaFailure")
+    assert failure["reason"] == "FailedCreate"
+    await c.patch("ReplicationController", "set", {"spec": {"replicas": 2}})
+    await c.until_status("ReplicationController", "set", lambda s: not s.get("conditions"))

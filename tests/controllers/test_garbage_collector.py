@@ -1,7 +1,10 @@
 import asyncio
+import logging
 
+from peavine.client import WorkQueue
+from peavine.controllers.controller import Controller
 from peavine.machinery.errors import ApiError
-from tests.controllers.conftest import cluster, eventually, workload
+from tests.controllers.conftest import cluster, eventually, on_cluster, workload
 
 
 async def _names(client, api_version, plural):
@@ -90,3 +93,44 @@ async def _gone(resource, name):
     except ApiError as error:
         return error.code == 404
     return False
+
+
+@on_cluster
+async def test_a_circle_of_owners_goes_in_foreground_deletion(c):
+    made = {}
+    for name in ("one", "two", "three"):
+        spec = {"containers": [{"name": "main", "image": "web:1"}]}
+        pod = await c.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        made[name] = pod["metadata"]["uid"]
+    for name, owner in (("one", "three"), ("two", "one"), ("three", "two")):
+        reference = {"apiVersion": "v1", "kind": "Pod", "name": owner, "uid": made[owner]}
+        reference |= {"controller": True, "blockOwnerDeletion": True}
+        await c.patch("Pod", name, {"metadata": {"ownerReferences": [reference]}})
+    await c.delete("Pod", "one", propagation_policy="Foreground", grace_period_seconds=0)
+
+    async def gone():
+        return not await c.pods()
+
+    await c.until(gone)
+
+
+def test_a_queue_that_is_never_empty_does_not_hold_up_the_others():
+    class Restless(Controller):
+        name, account, workers, looks = "restless", "", 1, 0
+
+        async def reconcile(self, key):
+            self.looks += 1
+            self.queue.add(key)
+            return None
+
+    async def main():
+        restless = Restless.__new__(Restless)
+        restless.queue, restless.log = WorkQueue(), logging.getLogger("restless")
+        restless.queue.add("key")
+        work = asyncio.ensure_future(restless._work())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        work.cancel()
+        assert 0 < restless.looks < 10
+
+    asyncio.run(main())

@@ -230,3 +230,19 @@ async def test_a_quota_refuses_pods_and_the_job_goes_on_when_it_is_raised(c):
     assert "exceeded quota: few" in messages[0]
     await c.patch("ResourceQuota", "few", {"spec": {"hard": {"pods": "5"}}})
     await c.until_status("Job", "work", lambda s: s.get("active") == 2)
+
+
+@on_cluster
+async def test_a_pod_that_is_no_jobs_any_more_is_let_go(c):
+    await c.create(job(script=RUNS))
+    await c.until_status("Job", "work", lambda s: s.get("ready") == 1)
+    (pod,) = await c.pods()
+    name = pod["metadata"]["name"]
+    await c.patch("Pod", name, {"metadata": {"labels": dict.fromkeys(pod["metadata"]["labels"])}})
+
+    async def loose():
+        meta = (await c.get("Pod", name))["metadata"]
+        return not meta.get("ownerReferences") and not meta.get("finalizers")
+
+    await c.until(loose)
+    await c.until_status("Job", "work", lambda s: s.get("active") == 1)

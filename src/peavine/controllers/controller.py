@@ -113,6 +113,8 @@ class Controller:
 
     async def _work(self) -> None:
         while True:
+            # A queue that never runs empty, and reconciles that never wait, must not hold up the other controllers.
+            await asyncio.sleep(0)
             key = await self.queue.get()
             try:
                 again = await self.reconcile(key)

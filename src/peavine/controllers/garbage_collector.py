@@ -163,7 +163,7 @@ class GarbageCollector(Controller):
         if node.deleting and ORPHAN in node.finalizers:
             await self._orphan_dependents(node)
             return None
-        if node.deleting and FOREGROUND in node.finalizers:
+        if _waits_for_dependents(node):
             await self._foreground(node)
             return None
         if node.deleting or not node.owners:
@@ -178,7 +178,7 @@ class GarbageCollector(Controller):
         await self._drop_finalizer(owner, ORPHAN)
 
     async def _foreground(self, owner: Node) -> None:
-        dependents = [n for uid in self.dependents.get(owner.uid, ()) if (n := self.nodes.get(uid))]
+        dependents = self._dependents(owner)
         blocking = [
             n for n in dependents if any(r["uid"] == owner.uid and r.get("blockOwnerDeletion") for r in n.owners)
         ]
@@ -186,7 +186,12 @@ class GarbageCollector(Controller):
             await self._drop_finalizer(owner, FOREGROUND)
             return
         for dependent in dependents:
-            self.queue.add(dependent.uid)
+            # One that is on its own way out tells by its end; asking it again and again would never end in a circle.
+            if not _waits_for_dependents(dependent):
+                self.queue.add(dependent.uid)
+
+    def _dependents(self, owner: Node) -> list[Node]:
+        return [node for uid in self.dependents.get(owner.uid, ()) if (node := self.nodes.get(uid))]
 
     async def _collect(self, node: Node) -> None:
         live = await self._live(node)
@@ -202,7 +207,10 @@ class GarbageCollector(Controller):
         if solid:
             if dangling or waiting:
                 await self._drop_references(node, {r["uid"] for r in (*dangling, *waiting)})
-        elif waiting and self.dependents.get(node.uid):
+        elif waiting and (own := self._dependents(node)):
+            if any(map(_waits_for_dependents, own)):
+                # A circle of owners, all of whom would wait for ever: this one no longer blocks its own.
+                live = await self._unblock(node, live)
             await self._delete(node, live, "Foreground")
         elif waiting or dangling:
             finalizers = live["metadata"].get("finalizers") or ()
@@ -219,7 +227,7 @@ class GarbageCollector(Controller):
             return await self._ask_for_owner(node, reference)
         if owner.namespace and owner.namespace != node.namespace:
             return self._refuse_reference(node, reference)
-        return "waiting" if owner.deleting and FOREGROUND in owner.finalizers else "solid"
+        return "waiting" if _waits_for_dependents(owner) else "solid"
 
     async def _ask_for_owner(self, node: Node, reference: Object) -> str:
         group, version = split_group_version(reference["apiVersion"])
@@ -298,6 +306,13 @@ class GarbageCollector(Controller):
         if kept != references:
             await self._patch_meta(node, live, {"ownerReferences": kept or None})
 
+    async def _unblock(self, node: Node, live: Object) -> Object:
+        references = live["metadata"].get("ownerReferences") or []
+        freed = [{**r, "blockOwnerDeletion": False} if r.get("blockOwnerDeletion") else r for r in references]
+        if freed != references:
+            await self._patch_meta(node, live, {"ownerReferences": freed})
+        return await self._live(node) or live
+
     async def _drop_finalizer(self, node: Node, finalizer: str) -> None:
         live = await self._live(node)
         if live is None:
@@ -314,6 +329,11 @@ class GarbageCollector(Controller):
         except ApiError as error:
             if error.code != 404:
                 raise
+
+
+def _waits_for_dependents(node: Node) -> bool:
+    """Whether the node is in foreground deletion, which ends when its dependents are gone."""
+    return node.deleting and FOREGROUND in node.finalizers
 
 
 def _skeleton(gvr: GVR):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.controllers.expectations import Expectations
@@ -15,6 +16,7 @@ from peavine.machinery.meta import controller_of
 from peavine.machinery.selectors import selector_of
 
 MANAGER = "kubernetes.io/job-controller"
+STRAY = "stray pod"  # marks the keys of pods; those of Jobs are (namespace, name)
 
 
 class JobController(Controller):
@@ -25,7 +27,7 @@ class JobController(Controller):
         super().__init__(context)
         self.jobs = self.watch("batch/v1", "jobs")
         owners = owners_of("Job", "batch", self.jobs, lambda job: selector_of(job["spec"].get("selector")))
-        self.pods = self.watch("v1", "pods", keys=owners)
+        self.pods = self.watch("v1", "pods", keys=lambda pod: [*owners(pod), *_stray(pod)])
         index_by_controller(self.pods)
         self.expectations = Expectations(self.pods, self.clock)
         self.control = PodControl(self.client, self.recorder)
@@ -39,7 +41,10 @@ class JobController(Controller):
             if reference is not None and reference["kind"] == "Job" and is_held(pod):
                 self.queue.add((pod["metadata"]["namespace"], reference["name"]))
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: Any) -> float | None:
+        if key[0] == STRAY:
+            await self._let_stray_go(key)
+            return None
         job = self.jobs.get(*key)
         if job is None:
             await self._let_go(key)
@@ -61,6 +66,13 @@ class JobController(Controller):
             if reference is not None and (reference["kind"], reference["name"]) == ("Job", key[1]) and is_held(pod):
                 await self.release(key, pod)
 
+    async def _let_stray_go(self, key: tuple[str, str, str]) -> None:
+        """A pod with our finalizer that no Job controls: it was released, or never was a Job's."""
+        pod = self.pods.get(key[1], key[2])
+        if pod is not None and _stray(pod):
+            await self.release((STRAY, ""), pod)
+            self._released.pop((STRAY, ""), None)
+
     def released(self, key: Key, pods: list[Object]) -> set[str]:
         """Uids of the pods let go that the cache still shows as held: they must not be counted again."""
         held = {p["metadata"]["uid"] for p in pods if is_held(p)}
@@ -78,3 +90,10 @@ class JobController(Controller):
             if error.code not in (404, 409, 422):
                 self._released[key].discard(meta["uid"])
                 raise
+
+
+def _stray(pod: Object) -> list[Any]:
+    reference = controller_of(pod)
+    if not is_held(pod) or (reference is not None and reference["kind"] == "Job"):
+        return []
+    return [(STRAY, pod["metadata"]["namespace"], pod["metadata"]["name"])]
