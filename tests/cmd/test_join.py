@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -144,3 +146,82 @@ def test_a_machine_joins_with_a_token_and_gets_its_certificates_by_request(tmp_p
         down(["--data-dir", str(second)])
         assert "Node two ready" in peavine("join", "--data-dir", second)
         assert "peavine join" in peavine("up", "--data-dir", second, expect=1)
+
+
+@contextlib.contextmanager
+def two_hosts():
+    """Two network namespaces with a wire between them: (name, address) of each."""
+    suffix = os.urandom(3).hex()
+    hosts = [(f"join-{suffix}-{n}", f"10.99.7.{n}") for n in (1, 2)]
+
+    def ip(*args):
+        subprocess.run(["ip", *args], check=True, capture_output=True)
+
+    try:
+        for name, _ in hosts:
+            ip("netns", "add", name)
+        (one, _), (two, _) = hosts
+        ip("-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", two)
+        for name, address in hosts:
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "route", "add", "default", "via", hosts[0][1] if name == two else hosts[1][1])
+        yield hosts
+    finally:
+        for name, _ in hosts:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not all(map(shutil.which, ("containerd", "runc", "nft", "nsenter"))), reason="no container runtime")
+def test_a_second_host_joins_and_runs_pods_that_the_first_ones_reach():
+    directories = [Path(tempfile.mkdtemp(prefix="pj")) / "d" for _ in range(2)]
+    with two_hosts() as hosts:
+
+        def on(number, *args):
+            """The output of `peavine ...` on one of the hosts."""
+            command = [
+                "nsenter",
+                f"--net=/run/netns/{hosts[number][0]}",
+                "--",
+                sys.executable,
+                "-m",
+                "peavine.cmd.main",
+            ]
+            done = subprocess.run([*command, *map(str, args)], capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        def kubectl(*args):
+            return on(0, "kubectl", f"--kubeconfig={directories[0] / 'admin.kubeconfig'}", *args)
+
+        try:
+            real = [("--data-dir", d, "--runtime", "containerd", "--node-ip", h[1]) for d, h in zip(directories, hosts)]
+            on(0, "up", *real[0], "--node-name", "one")
+            printed = on(0, "token", "--data-dir", directories[0], "create", "--print-join-command").split()
+            on(1, *printed[1:], *real[1], "--node-name", "two")
+            for node in ("one", "two"):
+                spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [{
+                    "name": "c", "image": "peavine.local/busybox:1.36",
+                    "command": ["sh", "-c", f"echo hello from {node}; exec httpd -f -p 8080 -h /etc"],
+                }]}  # fmt: skip
+                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": node}, "spec": spec}
+                file = directories[0] / f"{node}.json"
+                file.write_text(json.dumps(pod))
+                eventually(lambda file=file: kubectl("apply", "-f", file))
+            kubectl("wait", "--for=condition=Ready", "pod/one", "pod/two", "--timeout=60s")
+            # Logs and exec go through the serving certificate that the second host asked for.
+            eventually(lambda: kubectl("logs", "two"))
+            assert kubectl("logs", "two") == "hello from two\n"
+            for here, there in (("one", "two"), ("two", "one")):
+                address = kubectl("get", "pod", there, "-o", "jsonpath={.status.podIP}")
+                page = kubectl("exec", here, "--", "wget", "-qO-", f"http://{address}:8080/hostname")
+                assert page.strip() == there
+            renewed = on(1, "certs", "renew", "--all", "--data-dir", directories[1])
+            assert renewed.splitlines() == [f"renewed {name}.kubeconfig" for name in ("dns", "network", "proxy")]
+        finally:
+            for number in (1, 0):
+                if (directories[number] / "cluster.json").exists():
+                    on(number, "down", "--purge", "--data-dir", directories[number])
+                shutil.rmtree(directories[number].parent)

@@ -14,6 +14,7 @@ from peavine.base.clock import REAL, Clock
 from peavine.client.certificates import Refused
 from peavine.client.transport import Unreachable
 from peavine.cmd import nodecerts
+from peavine.cmd.cluster import default_data_dir
 from peavine.cmd.pki import (
     CLIENT,
     DAY,
@@ -44,7 +45,7 @@ class Found:
     kubeconfig: Path | None = None
 
 
-def main(argv: list[str]) -> int:
+def flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="peavine certs", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="show each certificate, whom it names and when it ends")
@@ -52,8 +53,12 @@ def main(argv: list[str]) -> int:
     renewing.add_argument("names", nargs="*", help="only these, and at once")
     renewing.add_argument("--all", action="store_true", help="all of them, at once")
     for command in (listing, renewing):
-        command.add_argument("--data-dir", required=True, help="the cluster's data directory")
-    args = parser.parse_args(argv)
+        command.add_argument("--data-dir", default=default_data_dir(), help="the cluster's (default: %(default)s)")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = flags().parse_args(argv)
     pki = Pki(Path(args.data_dir))
     if not pki.cert("ca").exists():
         print(f"peavine certs: {pki.directory}: no certificates here", file=sys.stderr)
