@@ -9,6 +9,7 @@ from typing import Any
 
 from peavine.client.transport import Unreachable
 from peavine.machinery.errors import ApiError
+from peavine.scheduler import metrics
 from peavine.scheduler.context import Context
 from peavine.scheduler.extended_resources import is_special_of, owned
 from peavine.scheduler.inventory import holds_of
@@ -51,7 +52,12 @@ async def bind(
             left.difference_update(hold for hold, _ in holds_of({"status": status}))
         if allocations.special is not None:
             claim, allocation, mappings = allocations.special
-            made = await claims.create(owned(claim, pod), pod.namespace)
+            try:
+                made = await claims.create(owned(claim, pod), pod.namespace)
+            except BaseException:
+                metrics.CLAIMS_CREATED.labels("failure").inc()
+                raise
+            metrics.CLAIMS_CREATED.labels("success").inc()
             status = {"allocation": allocation, "reservedFor": [user]}
             meta = made["metadata"]
             written.append(await _write(claims, meta, await _guarded(claims, meta), status))

@@ -6,6 +6,7 @@ except for filters and scores that depend on pods anywhere (spreading, pod affin
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from peavine.scheduler import metrics
 from peavine.scheduler.context import Context
 from peavine.scheduler.nodes import ALL, Ints, Mask, Rows
 from peavine.scheduler.plugins.base import Check, Plugin, Rating, Rejected
@@ -21,6 +23,7 @@ from peavine.scheduler.points import default_points
 from peavine.scheduler.template import Template
 
 EVALUATIONS_MAX = 256
+TIMED_EVERY = 10  # passes over the plugins, of which one is measured
 _INFEASIBLE = -1
 
 
@@ -56,8 +59,12 @@ class Evaluation:
         self._version = -1
         self._carriers_version = -1
         self._position = -1
+        self._passes = 0  # of filters and scores, to measure some of them
+        self.attempts = 0  # pods that were tried since the metrics were last told
         self._explained: tuple[int, int, Reasons] | None = None
         self._noted: tuple[int, int, Any] | None = None
+        self._checks: list[tuple[str, Check]] = []
+        self._ratings: list[tuple[str, int, Rating]] = []
 
     # Keeping current
 
@@ -82,18 +89,21 @@ class Evaluation:
 
     def _prepare(self) -> None:
         self._version = -1  # stays stale if a plugin rejects
-        self._checks: list[tuple[str, Check]] = []
-        self._ratings: list[tuple[str, int, Rating]] = []
+        self._checks, self._ratings = [], []
         for plugin, weight in self._profile.plugins:
             self._prepare_plugin(plugin, weight)
 
     def _prepare_plugin(self, plugin: Plugin, weight: int) -> None:
         if plugin.name in self._profile.filters:
+            started = time.perf_counter()
             check = plugin.check(self._context, self.template)
+            metrics.plugin_seconds(plugin.name, "PreFilter").observe(time.perf_counter() - started)
             if check is not None:
                 self._checks.append((plugin.name, check))
         if weight and plugin.name in self._profile.scores:
+            started = time.perf_counter()
             rating = plugin.rating(self._context, self.template)
+            metrics.plugin_seconds(plugin.name, "PreScore").observe(time.perf_counter() - started)
             if rating is not None:
                 self._ratings.append((plugin.name, weight, rating))
         self._locals = [c for _, c in self._checks if c.local]
@@ -114,14 +124,22 @@ class Evaluation:
     def _recompute(self, rows: Rows) -> None:
         nodes = self._context.cluster.nodes
         ok = nodes.present[rows].copy()
+        self._passes += 1
+        timed = self._passes % TIMED_EVERY == 0
         for check in self._locals:
+            started = time.perf_counter() if timed else 0.0
             ok &= check.ok(rows)
+            if timed:
+                metrics.plugin_seconds(check.plugin, "Filter").observe(time.perf_counter() - started)
         if rows is ALL:
             score: Ints = np.zeros(nodes.capacity, np.int64)
         else:
             score = np.zeros(len(rows), np.int64)
         for weight, rating in self._local_ratings:
+            started = time.perf_counter() if timed else 0.0
             score += weight * rating.rate(rows, ok)
+            if timed:
+                metrics.plugin_seconds(rating.plugin, "Score").observe(time.perf_counter() - started)
         if rows is ALL:
             self._ok, self._score = ok, score
             self._masked = np.where(ok, score, _INFEASIBLE)
@@ -138,8 +156,13 @@ class Evaluation:
         if not self._globals:
             return self._ok
         mask = self._ok.copy()
+        self._passes += 1
+        timed = self._passes % TIMED_EVERY == 0
         for check in self._globals:
+            started = time.perf_counter() if timed else 0.0
             mask &= check.ok()
+            if timed:
+                metrics.plugin_seconds(check.plugin, "Filter").observe(time.perf_counter() - started)
         return mask
 
     def best(self, exclude: Rows | None = None, among: Mask | None = None) -> tuple[Ints, int]:
@@ -166,8 +189,12 @@ class Evaluation:
     def totals(self, feasible: Mask) -> Ints:
         """The weighted sum of all scores for each row, given which are feasible."""
         total = self._score
+        timed = self._passes % TIMED_EVERY == 0
         for weight, rating in self._global_ratings:
+            started = time.perf_counter() if timed else 0.0
             total = total + weight * rating.rate(ALL, feasible)
+            if timed:
+                metrics.plugin_seconds(rating.plugin, "Score").observe(time.perf_counter() - started)
         return total
 
     def fits(self, row: int) -> bool:
@@ -235,6 +262,14 @@ class Evaluation:
             self._explained = (self._version, self._position, reasons)
         return reasons
 
+    def counted(self) -> None:
+        """Tell the metrics how many pods each plugin was asked about."""
+        if self.attempts:
+            for name, _ in self._checks:
+                for point in ("PreFilter", "Filter"):
+                    metrics.EVALUATIONS.labels(name, point, self._profile.name).inc(self.attempts)
+            self.attempts = 0
+
 
 class Evaluations:
     """The evaluations of the templates that were asked about lately."""
@@ -249,10 +284,14 @@ class Evaluations:
         if evaluation is None:
             evaluation = self._kept[key] = Evaluation(self._context, profile, template)
             if len(self._kept) > EVALUATIONS_MAX:
-                self._kept.popitem(last=False)
+                self._kept.popitem(last=False)[1].counted()
         else:
             self._kept.move_to_end(key)
         return evaluation
+
+    def counted(self) -> None:
+        for evaluation in self._kept.values():
+            evaluation.counted()
 
 
 __all__ = ["Evaluation", "Evaluations", "Profile", "Reasons", "Rejected"]

@@ -3,10 +3,13 @@ change to the pods that wait for one like it."""
 
 from __future__ import annotations
 
+import functools
+import time
 from typing import Any
 
 from peavine.client import InformerFactory
 from peavine.client.informer import Informer
+from peavine.scheduler import metrics
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context, Lister
 from peavine.scheduler.evaluation import Profile
@@ -232,7 +235,10 @@ class Intake:
                 answers[question] = self._may_help(queued, event, old, new)
             return answers[question]
 
-        self._queue.happened(event, plugins, may_help)
+        if self._queue.sizes()["unschedulable"]:
+            started = time.perf_counter()
+            self._queue.happened(event, plugins, may_help)
+            _event_seconds(event).observe(time.perf_counter() - started)
 
     def _may_help(self, queued: Queued, event: str, old: Object | None, new: Object | None) -> bool:
         template, pinned = queued.pod.template, queued.pod.pinned
@@ -241,12 +247,24 @@ class Intake:
             return True
         if pinned and event.startswith("Node/") and new is not None and new["metadata"]["name"] != pinned:
             return False
-        return any(
-            plugin.name in queued.rejected_by
-            and event in plugin.wakes_on
-            and plugin.hint(self.context, template, event, old, new)
-            for plugin, _ in profile.plugins
-        )
+        for plugin, _ in profile.plugins:
+            if plugin.name in queued.rejected_by and event in plugin.wakes_on:
+                started = time.perf_counter()
+                helps = plugin.hint(self.context, template, event, old, new)
+                _hint_seconds(plugin.name, event, helps).observe(time.perf_counter() - started)
+                if helps:
+                    return True
+        return False
+
+
+@functools.cache
+def _event_seconds(event: str) -> Any:
+    return metrics.EVENT_SECONDS.labels(event.replace("/", ""))
+
+
+@functools.cache
+def _hint_seconds(plugin: str, event: str, helps: bool) -> Any:
+    return metrics.HINT_SECONDS.labels(plugin, event.replace("/", ""), "Queue" if helps else "QueueSkip")
 
 
 def _same(known: Pod, pod: Pod) -> bool:

@@ -44,6 +44,7 @@ from peavine.scheduler.template import Object, Pod, Templates
 log = logging.getLogger(__name__)
 
 _AFFINITY = "NodeAffinity"
+_BINDING = metrics.TASKS.labels("binding")
 _DEVICES = frozenset(("DynamicResources",))
 CALLS_MAX = 128  # requests under way at once
 PLACEMENTS_AT_ONCE = 32  # before the loop's other work gets its turn
@@ -227,7 +228,10 @@ class Scheduler:
             after.append(self._free_claim(pod) if pod.template.resource_claims else NO_CLAIMS)
         if preemption is None:
             return Refused(fit_error(len(nodes), reasons.counts, after=", ".join(after)), reasons.plugins)
+        started = time.perf_counter()
         outcome = preemption.try_for(pod, evaluation, reasons)
+        status = "Success" if outcome.candidate else "Unschedulable"
+        metrics.point_seconds("PostFilter", status, profile.name).observe(time.perf_counter() - started)
         after = [] if outcome.candidate else [*after, f"preemption: {outcome.refusal}"]
         conclusion = fit_error(len(nodes), reasons.counts, after=", ".join(after)), reasons.plugins, outcome
         if shared and outcome.candidate is None:
@@ -322,12 +326,19 @@ class Scheduler:
                 return None
         excluded: list[int] = []
         among = None
+        started = time.perf_counter()
+        evaluation.attempts += 1
+        feasible = evaluation.feasible()
+        found = time.perf_counter()
+        metrics.point_seconds("Filter", "Success", profile.name).observe(found - started)
         if profile.percentage:
-            among = self._sampling[profile.name].narrowed(evaluation.feasible(), self.cluster.nodes.present)
+            among = self._sampling[profile.name].narrowed(feasible, self.cluster.nodes.present)
         while True:
             rows, _ = evaluation.best(excluded or None, among)
             if not len(rows):
                 return None
+            if not excluded:
+                metrics.point_seconds("Score", "Success", profile.name).observe(time.perf_counter() - found)
             row = int(rows[self._random.randrange(len(rows))] if len(rows) > 1 else rows[0])
             if self._keeps_promises(evaluation, pod, row):
                 return row
@@ -384,8 +395,9 @@ class Scheduler:
             "target": {"kind": "Node", "name": pod.node},
         }
         node = pod.node
-        metrics.BINDINGS.labels("binding").inc()
+        _BINDING.inc()
         try:
+            began = time.perf_counter()
             if decision is not None:
                 seconds = profile.args.get("VolumeBinding", {}).get("bindTimeoutSeconds") or volumes.BIND_SECONDS_MAX
                 await volumes.bind(self.context, self._client, decision, node, float(seconds))
@@ -393,12 +405,16 @@ class Scheduler:
                 limit = profile.args.get("DynamicResources", {}).get("bindingTimeout")
                 seconds = claims.BINDING_SECONDS if limit is None else seconds_of(limit)
                 await claims.bind(self.context, self._client, allocations, pod, seconds)
+            if decision is not None or allocations is not None:
+                metrics.point_seconds("PreBind", "Success", profile.name).observe(time.perf_counter() - began)
             binder = next((e for e in self.extenders if e.about.bind_verb and e.is_interested(pod)), None)
             async with self._calls:
+                began = time.perf_counter()
                 if binder is not None:
                     await binder.bind(pod, node)
                 else:
                     await self._pods.create_subresource(pod.name, "binding", binding, pod.namespace)
+                metrics.point_seconds("Bind", "Success", profile.name).observe(time.perf_counter() - began)
         except (
             ApiError,
             Unreachable,
@@ -411,11 +427,11 @@ class Scheduler:
             self._not_bound(profile, queued, error, started)
             return
         finally:
-            metrics.BINDINGS.labels("binding").dec()
+            _BINDING.dec()
         _count_attempt(profile, "scheduled", started)
         metrics.POD_ATTEMPTS.observe(queued.attempts + 1)
         waited = self._clock.monotonic() - queued.first
-        metrics.SLI_SECONDS.labels(str(min(queued.attempts + 1, 16))).observe(waited)
+        _sli(min(queued.attempts + 1, 16)).observe(waited)
         self.recorders[profile.name].event(
             pod.object, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
         )
@@ -474,7 +490,11 @@ class Scheduler:
         self._start(self._remove_victims(profile, pod, node, candidate.victims))
 
     async def _remove_victims(self, profile: Profile, pod: Pod, node: str, victims: tuple[Pod, ...]) -> None:
+        started = time.perf_counter()
         removed = await asyncio.gather(*(self._remove(profile, pod, node, victim) for victim in victims))
+        result = "success" if all(removed) else "error"
+        metrics.PREEMPTIONS.labels(result).inc()
+        metrics.PREEMPTION_SECONDS.labels(result).observe(time.perf_counter() - started)
         self.queue.release(pod.key)
         if not all(removed):
             self.cluster.denominate(pod.key)
@@ -522,6 +542,7 @@ class Scheduler:
             self._start(self._patch_status(pod, patch))
 
     def _set_gauges(self) -> None:
+        self.evaluations.counted()
         for place, size in self.queue.sizes().items():
             metrics.PENDING.labels(place).set(size)
         refused = self.queue.refused()
@@ -570,6 +591,11 @@ def _reserves(profile: Profile, plugin: str) -> bool:
 @functools.cache
 def _incoming(place: str, event: str) -> Any:
     return metrics.INCOMING.labels(place, event)
+
+
+@functools.cache
+def _sli(attempts: int) -> Any:
+    return metrics.SLI_SECONDS.labels(str(attempts))
 
 
 def _count_incoming(place: str, event: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from peavine.scheduler import metrics
 from peavine.scheduler.context import Context
 from peavine.scheduler.plugins.volume_binding import Decision
 from peavine.scheduler.storage import BOUND_BY_CONTROLLER, SELECTED_NODE, is_bound
@@ -33,6 +34,7 @@ async def bind(context: Context, client: Any, decision: Decision, node: str, sec
     try:
         await _bind(context, client, decision, node, seconds)
     except BaseException:
+        metrics.VOLUME_ERRORS.labels("bind").inc()
         for _, volume in decision.give:
             context.storage.promised.pop(volume["metadata"]["name"], None)
         context.bump("storage")
