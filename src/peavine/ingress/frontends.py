@@ -60,12 +60,15 @@ class _Writer:
     def _http(self, name: str, bind: str, face: Frontend) -> None:
         assert face.routes is not None
         lines = [f"frontend {name}", f"    {bind}"]
-        # Each rule here is paid by every request.
+        # Each rule here is paid by every request, but this: the address is written out once for a connection.
+        lines.append("    tcp-request session set-var(sess.client) src,lower")
+        verb = "add"
         if not self.settings.trust_forwarded:
             lines.append("    http-request del-header forwarded -m sub")
+            verb = "set"
         lines += [
-            "    option forwardfor",
-            "    http-request set-header X-Real-IP %[src]",
+            f"    http-request {verb}-header X-Forwarded-For %[var(sess.client)]",
+            "    http-request set-header X-Real-IP %[var(sess.client)]",
             f"    http-request set-header X-Forwarded-Proto {'https' if face.secure else 'http'}",
         ]
         lines += self._routing(face.routes)
