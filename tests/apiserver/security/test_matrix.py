@@ -1,11 +1,14 @@
 """Users x verbs x resources: the indexed authorizer answers as a plain reading of the rules does, whatever they are."""
 
+import asyncio
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peavine.apiserver.authentication import User
 from peavine.apiserver.authorization.attributes import Attributes
 from peavine.apiserver.authorization.rbac import GROUP, RoleBasedAuthorizer
+from tests.apiserver.inside import serving
 from tests.apiserver.security.fakes import Objects
 
 VERBS, GROUPS = ("get", "list", "create", "delete"), ("", "apps")
@@ -67,7 +70,7 @@ def plainly(roles, bindings, asked):
                 {asked.verb, "*"} & set(rule["verbs"])
                 and {asked.group, "*"} & set(rule["apiGroups"])
                 and wanted & set(rule["resources"])
-                and (not rule["resourceNames"] or asked.name in rule["resourceNames"])
+                and (not rule.get("resourceNames") or asked.name in rule["resourceNames"])
             ):
                 return True
     return False
@@ -119,3 +122,63 @@ def check(authorizer, roles, bindings):
                         for name in NAMES:
                             asked = Attributes(user, verb, namespace, group, "v1", resource, subresource, name)
                             assert authorizer.authorize(asked).allowed == plainly(roles, bindings, asked), asked
+
+
+# Name, namespace ("" for a ClusterRole) -> rules; and who has it, where.
+GIVEN = {
+    ("edit", "x"): [{"verbs": ["get", "list", "create"], "apiGroups": [""], "resources": ["pods", "configmaps"]}],
+    ("look", ""): [{"verbs": ["get", "list"], "apiGroups": ["apps", ""], "resources": ["deployments", "pods"]}],
+    ("own", "y"): [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["secrets"], "resourceNames": ["a"]}],
+    ("tidy", ""): [{"verbs": ["delete"], "apiGroups": ["*"], "resources": ["*"]}],
+}
+BOUND = [
+    ("edit", "Role", "x", [{"kind": "User", "name": "ann"}]),
+    ("look", "ClusterRole", "", [{"kind": "Group", "name": "ops"}]),
+    ("own", "Role", "y", [{"kind": "ServiceAccount", "name": "robot", "namespace": "x"}]),
+    ("tidy", "ClusterRole", "y", [{"kind": "Group", "name": "dev"}]),
+]
+PATHS = {("", "pods"): "/api/v1", ("", "secrets"): "/api/v1", ("", "configmaps"): "/api/v1"}
+PATHS[("apps", "deployments")] = "/apis/apps/v1"
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "delete": "DELETE"}
+
+
+def test_a_running_server_answers_each_user_each_verb_and_each_resource_as_the_rules_say(tmp_path):
+    async def scenario(api):
+        for namespace in ("x", "y"):
+            assert (await api("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})).status == 201
+        rbac = f"/apis/{GROUP}/v1"
+        for (name, namespace), rules_ in GIVEN.items():
+            home = f"/namespaces/{namespace}/roles" if namespace else "/clusterroles"
+            assert (await api("POST", rbac + home, {"metadata": {"name": name}, "rules": rules_})).status == 201
+        for name, kind, namespace, subjects in BOUND:
+            home = f"/namespaces/{namespace}/rolebindings" if namespace else "/clusterrolebindings"
+            body = {"metadata": {"name": name}, "roleRef": {"apiGroup": GROUP, "kind": kind, "name": name},
+                    "subjects": subjects}  # fmt: skip
+            assert (await api("POST", rbac + home, body)).status == 201
+        allowed = 0
+        for user in USERS:
+            headers = {"Impersonate-User": user.name}
+            if not user.name.startswith("system:"):
+                headers["Impersonate-Group"] = user.groups[-1]  # one group is enough to tell them apart
+            asking = User(user.name, groups=(user.groups[-1],))
+            for (group, resource), prefix in PATHS.items():
+                for namespace in ("", "x", "y"):
+                    for verb, method in METHODS.items():
+                        for name in ("",) if verb in ("list", "create") else ("a", "b"):
+                            if not namespace and verb != "list":
+                                continue
+                            asked = Attributes(asking, verb, namespace, group, "v1", resource, "", name)
+                            home = f"{prefix}/namespaces/{namespace}" if namespace else prefix
+                            path = f"{home}/{resource}/{name}".rstrip("/")
+                            answer = await api(method, path, {} if verb == "create" else None, headers)
+                            wanted = plainly(GIVEN, BOUND, asked)
+                            assert (answer.status != 403) == wanted, (user.name, method, path, answer.body)
+                            allowed += wanted
+        assert allowed > 15
+
+    asyncio.run(with_admin(tmp_path, scenario))
+
+
+async def with_admin(tmp_path, scenario):
+    async with serving(tmp_path, disable_admission_plugins=("ServiceAccount",), enable_aggregation=False) as api:
+        await scenario(api)
