@@ -26,6 +26,7 @@ from peavine.cli.flags import (
     boolean,
     duration,
     integer,
+    string,
 )
 from peavine.cli.resources import Target, file_targets, has_files
 from peavine.cli.session import Session
@@ -46,6 +47,8 @@ FLAGS = (
     boolean("force", help="If true, immediately remove resources from API and bypass graceful deletion."),
     Flag("validate", "", "string", "strict", 'Must be one of: strict (or true), warn, ignore (or false).', "strict"),
     boolean("overwrite", default=True, help="Automatically resolve conflicts with the modified configuration."),
+    string("applyset", help="The ApplySet that tracks what is applied: [RESOURCE][.GROUP]/NAME; a Secret unless a resource is named."),
+    string("subresource", help="If specified, apply will operate on the subresource of the requested object (with --server-side)."),
     boolean("prune", help="Automatically delete resource objects, that do not appear in the configs."),
     boolean("all", help="Select all resources in the namespace of the specified resource types."),
     array("prune-allowlist", help="Overwrite the default allowlist with <group/version/kind> for --prune"),
@@ -81,20 +84,36 @@ async def run(session: Session, flags: Parsed) -> int:
         raise CliError(f"Unexpected args: [{' '.join(flags.arguments)}]\nSee 'kubectl apply -h' for help and examples")
     if flags["force-conflicts"] and not flags["server-side"]:
         raise CliError("--force-conflicts only works with --server-side")
+    if flags["subresource"] and not flags["server-side"]:
+        raise CliError("--subresource can only be specified for --server-side")
     changes = Changes(session, flags, "kubectl" if flags["server-side"] else "kubectl-client-side-apply")
     if flags["server-side"] and changes.dry_run == "client":
         raise CliError("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)")
     applied: list[Target] = []
-    async for target in file_targets(session, flags):
-        if flags["selector"] and not _selected(target, flags["selector"]):
-            continue
+    targets = [
+        t async for t in file_targets(session, flags) if not flags["selector"] or _selected(t, flags["selector"])
+    ]
+    if not targets:
+        raise CliError("no objects passed to apply")
+    members = None
+    if flags["applyset"]:
+        from peavine.cli.applyset import ApplySet
+
+        members = await ApplySet.of(session, flags, changes)
+        for target in targets:
+            members.label(target)
+        await members.claim(targets)
+    for target in targets:
         try:
             await (_server_side if flags["server-side"] else _client_side)(session, flags, changes, target)
             applied.append(target)
         except ApiError as error:
             _report(changes, error, target)
         session.out.flush()
-    if flags["prune"]:
+    if members is not None:
+        if not changes.failed:
+            await members.prune(applied)
+    elif flags["prune"]:
         from peavine.cli.prune import prune
 
         await prune(session, flags, changes, applied)
@@ -136,7 +155,8 @@ async def _server_side(session: Session, flags: Parsed, changes: Changes, target
     if not target.name:
         raise CliError("metadata.name is required for server-side apply" if not _generated(target) else
                        f"from {target.object['metadata']['generateName']}: cannot use generate name with apply")  # type: ignore[index] # fmt: skip
-    answer = await changes.patch(target, orjson.dumps(target.object), "apply", **query)
+    subresource = flags["subresource"] or None
+    answer = await changes.patch(target, orjson.dumps(target.object), "apply", subresource=subresource, **query)
     changes.report(target, "serverside-applied", answer)
 
 

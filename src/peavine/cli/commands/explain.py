@@ -15,7 +15,7 @@ FLAGS = (
     string("api-version", help="Use given api-version (group/version) of the resource."),
     string(
         "output",
-        "o",
+        "",
         "plaintext",
         "Format in which to render the schema. Valid values are: (plaintext, plaintext-openapiv2).",
     ),
@@ -30,6 +30,8 @@ async def run(session: Session, flags: Parsed) -> int:
         raise CliError(
             'You must specify the type of resource to explain. Use "kubectl api-resources" for a complete list of supported resources.\n'
         )
+    if flags["output"] not in ("plaintext", "plaintext-openapiv2"):
+        raise CliError(f"unrecognized format: {flags['output']}")
     if len(flags.arguments) > 1:
         raise CliError("We accept only this format: explain RESOURCE\n")
     name, *fields = flags.arguments[0].split(".")
@@ -49,9 +51,13 @@ async def run(session: Session, flags: Parsed) -> int:
         if error.code == 404:
             raise CliError(f"couldn't find resource for {mapping.plural}") from None
         raise
-    session.out.write(
-        _Explained(document["components"]["schemas"], mapping, session.out).text(fields, flags["recursive"])
-    )
+    explained = _Explained(document["components"]["schemas"], mapping, session.out)
+    if flags["output"] == "plaintext-openapiv2":
+        from peavine.cli.explain_plain import PlainLayout
+
+        session.out.write(PlainLayout(explained, mapping.kind, mapping.api_version).text(fields, flags["recursive"]))
+    else:
+        session.out.write(explained.text(fields, flags["recursive"]))
     return 0
 
 
@@ -62,9 +68,9 @@ class _Explained:
     def text(self, fields: list[str], recursive: bool) -> str:
         m = self.mapping
         out = (f"GROUP:      {m.group}\n" if m.group else "") + f"KIND:       {m.kind}\nVERSION:    {m.version}\n\n"
-        field = self._root()
+        field = self.root()
         for name in fields:
-            properties = self._object(field).get("properties") or {}
+            properties = self.object(field).get("properties") or {}
             if name not in properties:
                 self.out.write(out)
                 raise CliError(f'field "{name}" does not exist')
@@ -72,12 +78,12 @@ class _Explained:
         if fields:
             out += f"FIELD: {fields[-1]} <{self._type(field)}>\n\n" + (self._enum(field, "") or "\n")
         out += "DESCRIPTION:\n" + self._paragraphs(field)
-        target = self._object(field)
+        target = self.object(field)
         if target.get("properties"):
             out += "FIELDS:\n" + self._fields(target, recursive, 1, [])
         return out + "\n"
 
-    def _root(self) -> Schema:
+    def root(self) -> Schema:
         for schema in self.schemas.values():
             for gvk in schema.get("x-kubernetes-group-version-kind") or ():
                 if (gvk.get("group", ""), gvk["version"], gvk["kind"]) == (
@@ -88,23 +94,23 @@ class _Explained:
                     return schema
         raise CliError(f"couldn't find resource for {self.mapping.plural}")
 
-    def _resolve(self, schema: Schema) -> Schema:
+    def resolve(self, schema: Schema) -> Schema:
         for part in [schema, *(schema.get("allOf") or ())]:
             if "$ref" in part:
                 return self.schemas.get(part["$ref"].rpartition("/")[2], {})
         return schema
 
-    def _object(self, schema: Schema) -> Schema:
+    def object(self, schema: Schema) -> Schema:
         """The object whose fields a field has: through references, lists and maps."""
-        found = self._resolve(schema)
+        found = self.resolve(schema)
         while found.get("type") == "array" or isinstance(found.get("additionalProperties"), dict):
-            found = self._resolve(found["items"] if found.get("type") == "array" else found["additionalProperties"])
+            found = self.resolve(found["items"] if found.get("type") == "array" else found["additionalProperties"])
         return found
 
     def _type(self, schema: Schema) -> str:
         for part in [schema, *(schema.get("allOf") or ())]:
             if "$ref" in part:
-                target = self._resolve(schema)
+                target = self.resolve(schema)
                 if target.get("type") in (None, "object") or target.get("properties"):
                     return part["$ref"].rpartition(".")[2]
                 return self._type(target) if target.get("format") != "date-time" else "string"
@@ -117,12 +123,12 @@ class _Explained:
         return "Object" if kind == "object" else kind
 
     def _description(self, schema: Schema) -> str:
-        target = self._resolve(schema)
+        target = self.resolve(schema)
         own = schema.get("description") or ""
         return own or target.get("description") or "<empty>"
 
     def _paragraphs(self, schema: Schema) -> str:
-        target = self._object(schema)
+        target = self.object(schema)
         parts = [schema.get("description") or ""]
         if target is not schema and target.get("description"):
             parts.append(target["description"])
@@ -130,7 +136,7 @@ class _Explained:
         return "".join(_wrapped(part, 4) for part in parts) + "    \n"
 
     def _enum(self, schema: Schema, indent: str) -> str:
-        values = self._resolve(schema).get("enum") or schema.get("enum")
+        values = self.resolve(schema).get("enum") or schema.get("enum")
         if not values or len(values) < 2:
             return ""
         return f"{indent}ENUM:\n" + "".join(f"{indent}    {value}\n" for value in values) + "\n"
@@ -143,10 +149,10 @@ class _Explained:
             mark = " -required-" if name in required else ""
             out += f"{indent}{name}\t<{self._type(field)}>{mark}\n"
             if recursive:
-                enum = self._resolve(field).get("enum") or field.get("enum") or ()
+                enum = self.resolve(field).get("enum") or field.get("enum") or ()
                 if len(enum) > 1:
                     out += f"{indent}enum: {', '.join(map(str, enum[:3]))}{', ....' if len(enum) > 3 else ''}\n"
-                target = self._object(field)
+                target = self.object(field)
                 kind = self._type(field).removeprefix("[]").removeprefix("map[string]")
                 if target.get("properties") and kind not in above:
                     out += self._fields(target, True, level + 1, [*above, kind])
