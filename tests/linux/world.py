@@ -27,6 +27,12 @@ PODS = {
 POD_CIDRS = ("172.7.0.0/16", "fd07::/16")
 SERVICE_CIDRS = ("192.168.0.0/16", "fd08::/108")
 wait_seconds = 1.5
+# A kind of socket and its protocol's number.
+KINDS = {
+    "tcp": (socket.SOCK_STREAM, 0),
+    "udp": (socket.SOCK_DGRAM, 0),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
 
 
 class Refused(Exception):
@@ -67,8 +73,7 @@ class World:
     ) -> tuple[str, str]:
         """(who answered, whom it saw) to a fresh connection from a namespace. Raises Refused or Silent."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        with self.inside(name), socket.socket(family, kind) as s:
+        with self.inside(name), socket.socket(family, *KINDS[protocol]) as s:
             s.settimeout(seconds)
             if source_port:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,8 +145,13 @@ class Servers:
 
     def open(self, address: str, port: int, answer: str) -> None:
         family = socket.AF_INET if "." in address else socket.AF_INET6
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            s = socket.socket(family, kind)
+        for kind, number in KINDS.values():
+            try:
+                s = socket.socket(family, kind, number)
+            except OSError:
+                if number == socket.IPPROTO_SCTP:
+                    continue  # `has_sctp` says so.
+                raise
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -299,6 +309,14 @@ def _wire(names: dict[str, str]) -> None:
 
 def _gateway(ip: str) -> str:
     return ip.rsplit(":" if ":" in ip else ".", 1)[0] + (":1" if ":" in ip else ".1")
+
+
+def has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, *KINDS["sctp"]).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_root() -> bool:

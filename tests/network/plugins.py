@@ -51,4 +51,21 @@ def call(
             previous = orjson.loads(done.stdout)
     if command == "ADD":
         cached.write_bytes(orjson.dumps(previous))
+        _remember(conflist.parent.parent / "results", config["name"], container, capabilities, previous)
     return previous or {}
+
+
+def _remember(
+    results: Path, network: str, container: str, capabilities: dict[str, Any] | None, result: dict[str, Any] | None
+) -> None:
+    """As libcni keeps it below /var/lib/cni."""
+    results.mkdir(exist_ok=True)
+    cache = {
+        "kind": "cniCacheV1",
+        "containerId": container,
+        "ifName": "eth0",
+        "networkName": network,
+        "capabilityArgs": capabilities or {},
+        "result": result,
+    }
+    (results / f"{network}-{container}-eth0").write_bytes(orjson.dumps(cache))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from peavine.linux import links, namespaces, nftables, programs
-from peavine.network import agent, cni, forwarding, peers
+from peavine.network import agent, attachments, cni, forwarding, peers
 from peavine.network.agent import Agent, Settings
 from peavine.network.peers import Peer
 from tests.linux import world as worlds
@@ -144,6 +145,30 @@ def test_a_host_port_leads_into_the_pod(tmp_path: Path, world: World) -> None:
         agent.cleanup(settings.conf_dir, settings.state_dir, settings.bridge)
         assert "CNI" not in programs.run(["iptables-save"]) and "CNI" not in programs.run(["ip6tables-save"])
     namespaces.remove(world.names["p1"])
+
+
+def test_what_a_vanished_pod_left_is_collected_and_living_pods_keep_theirs(tmp_path: Path, world: World) -> None:
+    settings = start(world, "a", tmp_path, "host-gw")
+    config, results = settings.conf_dir / cni.FILE, tmp_path / "a" / "results"
+    gone = pod(world, "a", settings, "p1", portMappings=[{"hostPort": 18080, "containerPort": 8080, "protocol": "tcp"}])
+    kept = pod(world, "a", settings, "p2", portMappings=[{"hostPort": 18081, "containerPort": 8080, "protocol": "tcp"}])
+    namespaces.remove(world.names["p1"])
+
+    def collect(later: float) -> int:
+        return attachments.collect(config, settings.state_dir, settings.bin_dirs, time.time() + later, results)
+
+    with world.inside("a"):
+        # What has just been made may be on its way still.
+        assert collect(0.0) == 0
+        assert collect(1000.0) == 1 and collect(1000.0) == 0
+        reserved = {entry.name for entry in (settings.state_dir / cni.NAME).iterdir()}
+        assert gone[0] not in reserved and set(kept) <= reserved
+        rules = programs.run(["iptables-save"])
+        assert "18081" in rules and "18080" not in rules
+    assert world.ask("client", NODE_A, 18081)[0] == "p2"
+    namespaces.remove(world.names["p2"])
+    with world.inside("a"):
+        agent.cleanup(settings.conf_dir, settings.state_dir, settings.bridge)
 
 
 def test_a_host_that_drops_what_it_forwards_lets_pods_through(tmp_path: Path, world: World) -> None:

@@ -64,6 +64,38 @@ def test_a_changed_endpoint_touches_nothing_else() -> None:
     assert ipvs.difference(before, {}).count("-D ") == 3
 
 
+def test_a_server_that_leaves_keeps_its_connections_until_they_have_ended() -> None:
+    from dataclasses import replace
+
+    before = renderer().services([PORT])
+    after = renderer().services([replace(PORT, cluster=(A,))])
+    ipvs.keep_connections(before, after)
+    assert ipvs.difference(before, after) == "-e -t 192.168.0.10:80 -r 172.7.21.2:8080 -m -w 0\n"
+    listed = """IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  192.168.0.10:80 rr persistent 60
+  -> 172.7.11.2:8080              Masq    1      0          0
+  -> 172.7.21.2:8080              Masq    0      1          2
+UDP  [fd08::10]:53 rr
+  -> [fd07::2]:53                 Masq    1      0          7
+"""
+    counts = ipvs.connections(listed)
+    assert counts[Virtual("tcp", "192.168.0.10", 80), ("172.7.21.2", 8080)] == 3
+    assert counts[Virtual("udp", "fd08::10", 53), ("fd07::2", 53)] == 7
+
+
+def test_what_comes_from_outside_is_masqueraded_also_through_node_ports() -> None:
+    from dataclasses import replace
+
+    local = {name for name, _ in renderer().elements([PORT], False)}
+    assert "kept" in local and "marked" not in local
+    everywhere = renderer().elements([replace(PORT, external_local=False)], False)
+    assert sum(name == "marked" for name, _ in everywhere) == 2
+    without = renderer().elements([replace(PORT, cluster=(), local=(), elsewhere=False)], False)
+    assert sum(name == "rejected" for name, _ in without) == 3
+
+
 @pytest.mark.root
 def test_the_nftables_side_is_accepted_by_the_kernel() -> None:
     import secrets

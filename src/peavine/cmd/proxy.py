@@ -33,6 +33,14 @@ def parser() -> argparse.ArgumentParser:
         "--iptables-min-sync-period", metavar="SECONDS", type=_seconds, default=0.0, help="least time between syncs"
     )
     p.add_argument("--ipvs-scheduler", metavar="NAME", default="rr", help="of mode ipvs (default: rr)")
+    for name in ("tcp", "tcpfin", "udp"):
+        p.add_argument(
+            f"--ipvs-{name}-timeout",
+            metavar="SECONDS",
+            type=_seconds,
+            default=0.0,
+            help="of idle flows (0: the kernel's)",
+        )
     p.add_argument("--healthz-bind-address", metavar="HOST:PORT", default="0.0.0.0:10256", help="empty: none")
     p.add_argument("--metrics-bind-address", metavar="HOST:PORT", default="127.0.0.1:10249", help="empty: none")
     p.add_argument("--cleanup", action="store_true", help="remove the rules of every mode and exit")
@@ -96,6 +104,11 @@ async def _run(options: argparse.Namespace) -> None:
         masquerade_mark=1 << options.iptables_masquerade_bit,
         families=modes.families(),
         ipvs_scheduler=options.ipvs_scheduler,
+        ipvs_timeouts=(
+            int(options.ipvs_tcp_timeout),
+            int(options.ipvs_tcpfin_timeout),
+            int(options.ipvs_udp_timeout),
+        ),
     )
     # Another mode's rules would fight with this one's.
     modes.cleanup(keep=options.mode)

@@ -85,6 +85,52 @@ def difference(have: Table, want: Table) -> str:
     return "\n".join(lines) + ("\n" if lines else "")
 
 
+def keep_connections(have: Table, want: Table) -> None:
+    """Servers that leave a service which stays remain in `want` with weight 0: no new connections, but the old ones go
+    on. UDP has none that deserve it.
+    """
+    for virtual, service in want.items():
+        old = have.get(virtual)
+        if old is not None and virtual.protocol != "udp":
+            leaving = {server: 0 for server in old.servers if server not in service.servers}
+            want[virtual] = Service(service.scheduler, service.persistent_seconds, {**service.servers, **leaving})
+
+
+def drop_idle(table: Table) -> Table:
+    """Remove servers of weight 0 which have no connection any more; returns the table without them."""
+    if not any(weight == 0 for service in table.values() for weight in service.servers.values()):
+        return table
+    busy = connections(programs.run(["ipvsadm", "-L", "-n"], check=False))
+    kept = {
+        virtual: Service(
+            service.scheduler,
+            service.persistent_seconds,
+            {s: w for s, w in service.servers.items() if w or busy.get((virtual, s))},
+        )
+        for virtual, service in table.items()
+    }
+    restore(difference(table, kept))
+    return kept
+
+
+def connections(listed: str) -> dict[tuple[Virtual, tuple[str, int]], int]:
+    """`ipvsadm -L -n`'s output: connections, active or ending, of each server."""
+    found = {}
+    virtual = None
+    for line in listed.splitlines():
+        words = line.split()
+        if len(words) >= 3 and words[0].lower() in _FLAGS:
+            virtual = Virtual(words[0].lower(), *_split(words[1]))
+        elif len(words) == 6 and words[0] == "->" and words[3].isdigit() and virtual is not None:
+            found[virtual, _split(words[1])] = int(words[4]) + int(words[5])
+    return found
+
+
+def set_timeouts(tcp: int, tcp_fin: int, udp: int) -> None:
+    """In seconds; 0 leaves one as it is."""
+    programs.run(["ipvsadm", "--set", str(tcp), str(tcp_fin), str(udp)])
+
+
 def restore(commands: str) -> None:
     if commands:
         programs.run(["ipvsadm", "-R"], commands)

@@ -17,7 +17,7 @@ from peavine.base.lifetimes import scope
 from peavine.client.informer import InformerFactory
 from peavine.linux import links, programs
 from peavine.machinery.errors import ApiError
-from peavine.network import announcer, cni, enforcer, forwarding, hostports, masquerade, peers
+from peavine.network import announcer, attachments, cni, enforcer, forwarding, hostports, masquerade, peers
 from peavine.network.announcer import Announcer
 from peavine.network.guard import Guard
 from peavine.network.peers import Wanted
@@ -154,6 +154,9 @@ class Agent:
             await self._clock.sleep(look_seconds)
             self._prepared = ()
             self._wake.set()
+            s = self.settings
+            if s.pods:
+                attachments.collect(s.conf_dir / cni.FILE, s.state_dir, s.bin_dirs, self._clock.time())
 
     async def _sync(self) -> None:
         own = self._nodes.get("", self.settings.node_name)

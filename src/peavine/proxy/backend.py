@@ -23,6 +23,8 @@ class Settings:
     masquerade_all: bool = False
     masquerade_mark: int = MASQUERADE_MARK
     ipvs_scheduler: str = "rr"
+    ipvs_timeouts: tuple[int, int, int] = (0, 0, 0)
+    """Seconds for TCP, TCP after a FIN, UDP; 0: as the kernel has it."""
     families: tuple[bool, ...] = (False, True)
     """Address families to serve: False is IPv4, True is IPv6."""
 
@@ -49,7 +51,9 @@ class Backend(Protocol):
         """
 
     def intact(self) -> bool:
-        """Whether the rules are still there; a cheap look, for the case that another program flushed them."""
+        """Whether the rules are still there; a cheap look, for the case that another program flushed them. What waited
+        for connections to end may be tidied up.
+        """
 
     def close(self) -> None:
         """Release what the process holds; the rules stay (a restarted proxy finds them), except where they live in

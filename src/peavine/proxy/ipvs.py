@@ -16,7 +16,7 @@ from peavine.linux import ipvs, links, nftables, programs
 from peavine.linux.ipvs import Service, Table, Virtual
 from peavine.linux.nfttable import Element, ManagedTable
 from peavine.proxy.backend import BackendUnavailable, Settings
-from peavine.proxy.model import Change, ServicePort
+from peavine.proxy.model import Change, Frontend, ServicePort
 from peavine.proxy.nftables import Renderer as NftRenderer
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ _SYSCTLS = {
     "net/ipv4/vs/expire_nodest_conn": "1",
     "net/ipv4/vs/expire_quiescent_template": "1",
 }
-SETS = ("marked", "cluster", "rejected", "firewalled", "sources", "hairpin")
+SETS = ("marked", "cluster", "kept", "rejected", "firewalled", "sources", "hairpin")
+_DROP, _REJECT = nftables.verdict(0), nftables.goto("reject-it")
 
 
 class IpvsBackend:
@@ -57,6 +58,8 @@ class IpvsBackend:
                 raise BackendUnavailable(f"this kernel has no dummy links: {error}") from error
         for path, value in _SYSCTLS.items():
             links.set_sysctl(path, value)
+        if any(settings.ipvs_timeouts):
+            ipvs.set_timeouts(*settings.ipvs_timeouts)
 
     def start(self, desired: Iterable[ServicePort]) -> None:
         self._ports = {p.identity: p for p in desired}
@@ -83,6 +86,7 @@ class IpvsBackend:
 
     def _sync(self) -> None:
         wanted = self._renderer.services(self._ports.values())
+        ipvs.keep_connections(self._table, wanted)
         ipvs.restore(ipvs.difference(self._table, wanted))
         self._table = wanted
         have = {address for _, address, _ in links.addresses(DEVICE)}
@@ -93,6 +97,7 @@ class IpvsBackend:
         )
 
     def intact(self) -> bool:
+        self._table = ipvs.drop_idle(self._table)
         return links.link(DEVICE) is not None and all(table.intact() for table in self._rules.values())
 
     def close(self) -> None:
@@ -145,10 +150,12 @@ class Renderer:
                     port.affinity_seconds,
                     {(e.address, e.port): 1 for e in endpoints},
                 )
-                nodes = [a for a in self._nodes if (":" in a) == port.ipv6]
-                for address in [frontend.address] if frontend.address else nodes:
+                for address in self._doors(port, frontend):
                     table[Virtual(port.protocol, address, frontend.port)] = service
         return table
+
+    def _doors(self, port: ServicePort, frontend: Frontend) -> list[str]:
+        return [frontend.address] if frontend.address else [a for a in self._nodes if (":" in a) == port.ipv6]
 
     def addresses(self, ports: Iterable[ServicePort]) -> set[str]:
         return {f.address for port in ports for f in port.frontends() if f.address}
@@ -159,14 +166,21 @@ class Renderer:
         for port in ports:
             if port.ipv6 != ipv6:
                 continue
-            rendered = self._nft[ipv6].render(replace(port, affinity_seconds=0, node_port=0))
+            nft = self._nft[ipv6]
+            for frontend in port.frontends():
+                for address in self._doors(port, frontend):
+                    key = nft.key(port, frontend._replace(address=address))
+                    if not (port.external if frontend.external else port.internal):
+                        # IPVS has one choice of endpoints for an address: none here is none, also for insiders.
+                        found["rejected", key] = _DROP if port.elsewhere else _REJECT
+                    elif not frontend.external:
+                        found["cluster", key] = b""
+                    else:
+                        found["kept" if port.external_local else "marked", key] = b""
+            rendered = nft.render(replace(port, affinity_seconds=0, node_port=0))
             for (name, key), data in rendered.elements.items():
-                if name in ("firewalled", "sources", "rejected"):
+                if name in ("firewalled", "sources"):
                     found[name, key] = data
-                elif name == "services":
-                    outside = b"external-" in data
-                    if outside or b"cluster-" in data:
-                        found["marked" if outside else "cluster", key] = b""
             found.update(dict.fromkeys((e for e in rendered.shared if e[0] == "hairpin"), b""))
         return found
 
@@ -186,6 +200,7 @@ class Renderer:
             f"add rule {where} reject-it reject",
             f"add set {where} marked {{ typeof {key}; }}",
             f"add set {where} cluster {{ typeof {key}; }}",
+            f"add set {where} kept {{ typeof {key}; }}",
             f"add map {where} rejected {{ typeof {key} : verdict; }}",
             f"add set {where} firewalled {{ typeof {key}; }}",
             f"add set {where} sources {{ typeof {key} . {family} saddr; flags interval; }}",
@@ -194,6 +209,8 @@ class Renderer:
             f"add rule {where} mark-it {key} @firewalled {key} . {family} saddr != @sources drop",
             f"add rule {where} mark-it {key} vmap @rejected",
             f"add rule {where} mark-it {key} @marked {set_mark}",
+            # What this node itself sends has the Service's own address as its source.
+            f"add rule {where} mark-it {key} @kept fib saddr type local {set_mark}",
             *([cluster] if pods or self._settings.masquerade_all else []),
             f"add chain {where} input {{ type filter hook input priority -110; }}",
             # IPVS takes packets in `input`, after these rules.

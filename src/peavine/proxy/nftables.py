@@ -247,20 +247,21 @@ class Renderer:
                 rendered.shared.append(("hairpin", ip + ip))
         if port.source_ranges and not any(r.endswith("/0") for r in port.source_ranges):
             for balanced in port.load_balancer_ips:
-                key = self._key(port, Frontend(balanced, port.port, True))
+                key = self.key(port, Frontend(balanced, port.port, True))
                 rendered.elements["firewalled", key] = b""
                 for network in ipaddress.collapse_addresses(map(_network, port.source_ranges)):
                     first, last = network.network_address.packed, network.broadcast_address.packed
                     rendered.elements["sources", key + first + key + last] = b""
         return rendered
 
-    def _key(self, port: ServicePort, frontend: Frontend) -> bytes:
+    def key(self, port: ServicePort, frontend: Frontend) -> bytes:
+        """What packets to a frontend are looked up by: address, protocol and port; without an address, the rest."""
         where = number8(_NUMBERS[port.protocol]) + number16(frontend.port)
         return address(frontend.address) + where if frontend.address else where
 
     def _frontend(self, rendered: Rendered, port: ServicePort, frontend: Frontend) -> None:
         on_node = not frontend.address
-        key = self._key(port, frontend)
+        key = self.key(port, frontend)
         chosen = port.external if frontend.external else port.internal
         short_cut = frontend.external and port.external_local
         if not chosen and not (short_cut and port.cluster):

@@ -132,12 +132,11 @@ class _Relays:
         """Relay to `endpoints` from now on; the port stays the same as long as the relay lives."""
         relay = self._relays.get(name)
         if relay is None:
-            kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+            listener = _socket(host, protocol)
             listener.bind((host, 0))
-            if kind == socket.SOCK_STREAM:
+            if protocol != "udp":
                 listener.listen(1024)
-            relay = self._relays[name] = (_UdpRelay if kind == socket.SOCK_DGRAM else _TcpRelay)(listener)
+            relay = self._relays[name] = (_UdpRelay if protocol == "udp" else _StreamRelay)(listener, protocol)
             self.ports[name] = listener.getsockname()[1]
             self._call(lambda: self._start(relay))
         self._call(lambda: relay.use(endpoints, affinity_seconds))
@@ -189,8 +188,9 @@ class _Relays:
 class _Relay:
     """Endpoints in turn, or the one that a client had within the affinity's time."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, protocol: str) -> None:
         self.listener = listener
+        self.protocol = protocol
         self.task: asyncio.Task[Any] | None = None
         self._endpoints: tuple[Endpoint, ...] = ()
         self._turn = itertools.count()
@@ -227,7 +227,9 @@ class _Relay:
         raise NotImplementedError
 
 
-class _TcpRelay(_Relay):
+class _StreamRelay(_Relay):
+    """TCP; and SCTP with one stream, whose messages may be cut differently on the way."""
+
     async def run(self, tasks: Scope) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -249,7 +251,7 @@ class _TcpRelay(_Relay):
                 endpoint = self.choose(address)
                 if endpoint is None:
                     return
-                server = _socket(endpoint, socket.SOCK_STREAM)
+                server = _socket(endpoint.address, self.protocol)
                 try:
                     async with asyncio.timeout(connect_seconds):
                         await loop.sock_connect(server, endpoint[:2])
@@ -277,8 +279,8 @@ async def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 class _UdpRelay(_Relay):
-    def __init__(self, listener: socket.socket) -> None:
-        super().__init__(listener)
+    def __init__(self, listener: socket.socket, protocol: str) -> None:
+        super().__init__(listener, protocol)
         self._flows: dict[Any, tuple[socket.socket, Endpoint, asyncio.Task[None]]] = {}
 
     def use(self, endpoints: tuple[Endpoint, ...], affinity_seconds: int) -> None:
@@ -308,7 +310,7 @@ class _UdpRelay(_Relay):
                 endpoint = self.choose(peer[0])
                 if endpoint is None or len(self._flows) >= udp_clients_max:
                     continue
-                server = _socket(endpoint, socket.SOCK_DGRAM)
+                server = _socket(endpoint.address, self.protocol)
                 server.connect(endpoint[:2])
                 task = tasks.start(self._answers(server, peer), name="relayed flow")
                 flow = self._flows[peer] = (server, endpoint, task)
@@ -326,5 +328,8 @@ class _UdpRelay(_Relay):
             del self._flows[peer]
 
 
-def _socket(endpoint: Endpoint, kind: int) -> socket.socket:
-    return socket.socket(socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+def _socket(address: str, protocol: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK, number)
