@@ -6,9 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from peavine.machinery.errors import ApiError
 from tests.kubelet.node import NODE, TestNode
 from tests.kubelet.test_pods_on_containerd import condition, sh, state
 
@@ -179,10 +181,57 @@ def test_the_server_lists_pods_and_measures_them(node: TestNode) -> None:
     text = node.kubelet_get("/metrics/resource")
     assert 'container_memory_working_set_bytes{container="c",namespace="default",pod="measured"}' in text
     assert "node_cpu_usage_seconds_total" in text
-    assert 'container_cpu_usage_seconds_total{container="c"' in node.kubelet_get("/metrics/cadvisor")
+    text = node.kubelet_get("/metrics/cadvisor")
+    assert 'container_cpu_usage_seconds_total{container="c",cpu="total",id="/peavine/' in text
+    for name in (
+        "container_cpu_cfs_throttled_periods_total",
+        "container_memory_cache",
+        "container_memory_failures_total",
+        "container_network_receive_bytes_total",
+        "container_fs_usage_bytes",
+        "container_spec_memory_limit_bytes",
+        "container_start_time_seconds",
+        "container_last_seen",
+        "machine_memory_bytes",
+    ):
+        assert f"\n{name}" in text, name
+    system = {entry["name"]: entry for entry in found["node"]["systemContainers"]}
+    assert system["pods"]["memory"]["usageBytes"] > 0 and system["kubelet"]["cpu"]["usageCoreNanoSeconds"] > 0
+    assert found["node"]["runtime"]["imageFs"]["capacityBytes"] and found["node"]["rlimit"]["maxpid"]
+    assert {"rootfs", "logs", "swap"} <= pod["containers"][0].keys() and pod["ephemeral-storage"]["usedBytes"] >= 0
     assert "kubelet_running_pods" in node.kubelet_get("/metrics")
     assert json.loads(node.kubelet_get("/configz"))["kubeletconfig"]["kind"] == "KubeletConfiguration"
     node.delete("measured", 0)
+
+
+def test_logs_of_the_node_are_files_and_queries_where_allowed(node: TestNode) -> None:
+    assert "<pre>" in node.kubelet_get("/logs/")
+    with pytest.raises(ApiError) as refused:
+        node.kubelet_get("/logs/", query="anything")
+    assert refused.value.code == 405
+    log = Path("/var/log") / f"{node.bridge}-service.log"
+    log.write_text("first line\nsecond line\nthird word\n")
+    settings = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nenableSystemLogQuery: true\n"
+    (node.directory / "logs.yaml").write_text(settings)
+    node.restart_kubelet(f"--config={node.directory}/logs.yaml")
+    try:
+        service = log.name.removesuffix(".log")
+        assert node.kubelet_get(f"/logs/{log.name}") == log.read_text()
+        assert node.kubelet_get("/logs/", query=service, tailLines="1") == "third word\n"
+        assert node.kubelet_get("/logs/", query=service, pattern="line", tailLines="1") == "second line\n"
+        for wrong in ({"query": "../etc/passwd"}, {"query": "; reboot"}, {"query": service, "tailLines": "x"}):
+            with pytest.raises(ApiError) as refused:
+                node.kubelet_get("/logs/", **wrong)
+            assert refused.value.code in (400, 404)
+    finally:
+        log.unlink()
+        node.restart_kubelet("--enable-debugging-handlers=false")
+    try:
+        with pytest.raises(ApiError) as refused:
+            node.kubelet_get("/logs/")
+        assert refused.value.code == 405 and node.kubelet_get("/healthz") == "ok"
+    finally:
+        node.restart_kubelet()
 
 
 def test_strangers_are_turned_away(node: TestNode) -> None:

@@ -202,6 +202,17 @@ def parser() -> argparse.ArgumentParser:
     add("--topology-manager-scope", choices=("container", "pod"), default="container", help="what is held together")
     add("--topology-manager-policy-options", type=_pairs, default={}, help="prefer-closest-numa-nodes=true,...")
     add("--reserved-cpus", default="", help="CPUs that no pod gets alone: 0-1,3")
+    add("--fail-swap-on", type=_truth, nargs="?", const=True, default=False, help="do not start with swap switched on")
+    add(
+        "--swap-behavior",
+        choices=("", "NoSwap", "LimitedSwap"),
+        default="",
+        help="LimitedSwap: burstable pods may swap in proportion to their memory (cgroup v2)",
+    )
+    add("--node-status-max-images", type=int, default=50, help="images that the Node shows; -1: all")
+    add("--pods-per-core", type=int, default=0, help="pods for each CPU, at most --max-pods; 0: no such limit")
+    add("--enforce-node-allocatable", type=_list, default=["pods"], help="pods: together they get what is allocatable")
+    add("--enable-debugging-handlers", type=_truth, nargs="?", const=True, default=True, help="exec, logs and the like")
     add("-v", type=int, default=2, metavar="LEVEL", help="verbosity of the log")
     return top
 
@@ -287,6 +298,12 @@ def options_of(args: argparse.Namespace) -> Options:
         topology_manager_scope=args.topology_manager_scope,
         topology_manager_policy_options=args.topology_manager_policy_options,
         reserved_cpus=args.reserved_cpus,
+        fail_swap_on=args.fail_swap_on,
+        swap_behavior=args.swap_behavior,
+        node_status_images_max=args.node_status_max_images,
+        pods_per_core=args.pods_per_core,
+        enforce_allocatable=[] if args.enforce_node_allocatable == ["none"] else args.enforce_node_allocatable,
+        debugging_handlers=args.enable_debugging_handlers,
     )
     if args.eviction_hard is not None:
         options.eviction_hard = args.eviction_hard
@@ -372,6 +389,14 @@ def main(argv: list[str]) -> int:
         try:
             load(options, args.config, args.config_dir, argv)
         except (ConfigurationError, OSError) as error:
+            print(f"peavine kubelet: {error}", file=sys.stderr)
+            return 1
+    if args.runtime != "simulated":
+        from peavine.kubelet.allocation.managers import OptionsError, check_options
+
+        try:
+            check_options(options)
+        except OptionsError as error:
             print(f"peavine kubelet: {error}", file=sys.stderr)
             return 1
     nodes = max(1, args.simulated_nodes) if args.runtime == "simulated" else 0

@@ -94,7 +94,30 @@ FIELDS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         "shutdown-grace-period-critical-pods",
         _seconds,
     ),
+    "shutdownGracePeriodByPodPriority": ("shutdown_by_priority", "", _same),
     "cpuManagerPolicy": ("cpu_manager_policy", "cpu-manager-policy", _same),
+    "cpuManagerPolicyOptions": ("cpu_manager_policy_options", "cpu-manager-policy-options", _same),
+    "memoryManagerPolicy": ("memory_manager_policy", "memory-manager-policy", _same),
+    "reservedMemory": ("reserved_memory", "reserved-memory", _same),
+    "topologyManagerPolicy": ("topology_manager_policy", "topology-manager-policy", _same),
+    "topologyManagerScope": ("topology_manager_scope", "topology-manager-scope", _same),
+    "topologyManagerPolicyOptions": (
+        "topology_manager_policy_options",
+        "topology-manager-policy-options",
+        _same,
+    ),
+    "failSwapOn": ("fail_swap_on", "fail-swap-on", _same),
+    "memorySwap.swapBehavior": ("swap_behavior", "swap-behavior", _same),
+    "userNamespaces.idsPerPod": ("user_ids_per_pod", "", _same),
+    "imageMaximumGCAge": ("image_maximum_age_seconds", "", _seconds),
+    "nodeStatusMaxImages": ("node_status_images_max", "node-status-max-images", _same),
+    "podsPerCore": ("pods_per_core", "pods-per-core", _same),
+    "enforceNodeAllocatable": ("enforce_allocatable", "enforce-node-allocatable", _same),
+    "mergeDefaultEvictionSettings": ("merge_eviction_defaults", "", _same),
+    "containerLogMonitorInterval": ("log_monitor_seconds", "", _seconds),
+    "enableDebuggingHandlers": ("debugging_handlers", "enable-debugging-handlers", _same),
+    "enableSystemLogHandler": ("system_logs", "", _same),
+    "enableSystemLogQuery": ("system_log_queries", "", _same),
     "reservedSystemCPUs": ("reserved_cpus", "reserved-cpus", _same),
     "containerRuntimeEndpoint": ("runtime_endpoint", "container-runtime-endpoint", _same),
     "authentication.anonymous.enabled": ("anonymous_auth", "anonymous-auth", _same),
@@ -103,13 +126,56 @@ FIELDS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "authorization.mode": ("authorization_mode", "authorization-mode", _same),
     "crashLoopBackOff.maxContainerRestartPeriod": ("crash_backoff_seconds_max", "", _seconds),
 }
-# Fields that every upstream file has and that mean nothing else than what Peavine does anyway.
+# Fields with one meaning here: a file may say it, and nothing else.
+ONLY: dict[str, tuple[Any, ...]] = {
+    "cgroupsPerQOS": (True,),
+    "cpuCFSQuotaPeriod": ("100ms", "0s"),
+    "enableControllerAttachDetach": (True,),
+    "enableServer": (True,),
+    "imagePullCredentialsVerificationPolicy": ("NeverVerify",),
+    "kubeReservedCgroup": ("",),
+    "localStorageCapacityIsolation": (True,),
+    "protectKernelDefaults": (False,),
+    "qosReserved": ({}, None),
+    "readOnlyPort": (0,),
+    "runOnce": (False,),
+    "staticPodURL": ("",),
+    "systemReservedCgroup": ("",),
+}
+# Fields that tune upstream's own machinery, or say what Peavine does anyway.
 IGNORED = frozenset(
     (
+        "configMapAndSecretChangeDetectionStrategy",
+        "containerLogMaxWorkers",
+        "contentType",
+        "enableContentionProfiling",
+        "enableDebugFlagsHandler",
+        "enableProfilingHandler",
+        "eventBurst",
+        "eventRecordQPS",
+        "hairpinMode",
+        "imageServiceEndpoint",
+        "iptablesDropBit",
+        "iptablesMasqueradeBit",
+        "kernelMemcgNotification",
+        "kubeAPIBurst",
+        "kubeAPIQPS",
+        "kubeletCgroups",
+        "makeIPTablesUtilChains",
+        "maxOpenFiles",
+        "memoryThrottlingFactor",
+        "oomScoreAdj",
+        "registryBurst",
+        "registryPullQPS",
+        "showHiddenMetricsForVersion",
+        "singleProcessOOMKill",
+        "staticPodURLHeader",
+        "systemCgroups",
+        "tracing",
+        "volumePluginDir",
         "apiVersion",
         "kind",
         "cgroupDriver",
-        "failSwapOn",
         "logging",
         "healthzBindAddress",
         "healthzPort",
@@ -119,15 +185,22 @@ IGNORED = frozenset(
         "httpCheckFrequency",
         "volumeStatsAggPeriod",
         "cpuManagerReconcilePeriod",
-        "imageMaximumGCAge",
-        "memorySwap",
         "featureGates",
         "authentication.webhook.cacheTTL",
         "authorization.webhook.cacheAuthorizedTTL",
         "authorization.webhook.cacheUnauthorizedTTL",
     )
 )
-_NESTED = ("authentication", "authorization", "crashLoopBackOff", "anonymous", "webhook", "x509")
+_NESTED = (
+    "authentication",
+    "authorization",
+    "crashLoopBackOff",
+    "anonymous",
+    "webhook",
+    "x509",
+    "memorySwap",
+    "userNamespaces",
+)
 
 
 def _flat(doc: Object, prefix: str = "") -> dict[str, Any]:
@@ -158,12 +231,17 @@ def load(options: Options, path: str, directory: str, argv: list[str]) -> None:
     Raises ConfigurationError, OSError.
     """
     given = {word.lstrip("-").partition("=")[0] for word in argv if word.startswith("--")}
+    defaults = dict(options.eviction_hard)
     files = [Path(path)] if path else []
     if directory:
         files += sorted(Path(directory).glob("*.conf"))
     for file in files:
         for field, value in _flat(_read(file)).items():
             if field in IGNORED:
+                continue
+            if field in ONLY:
+                if value not in ONLY[field]:
+                    raise ConfigurationError(f"{file}: {field}: only {ONLY[field][0]!r} is supported, not {value!r}")
                 continue
             if field not in FIELDS:
                 raise ConfigurationError(f'{file}: strict decoding error: unknown field "{field}"')
@@ -174,6 +252,9 @@ def load(options: Options, path: str, directory: str, argv: list[str]) -> None:
                 setattr(options, option, convert(value))
             except (ValueError, TypeError, AttributeError) as error:
                 raise ConfigurationError(f"{file}: {field}: {error}") from error
+    if options.merge_eviction_defaults:
+        # Else, as upstream, who names one hard threshold has named them all.
+        options.eviction_hard = defaults | options.eviction_hard
 
 
 def describe(options: Options) -> Object:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.logs import rotation
-from peavine.kubelet.pods import resources
 from peavine.kubelet.pods.records import Container
 from peavine.kubelet.volumes.manager import VolumeManager
 from peavine.kubelet.volumes.source import VolumeError
@@ -31,7 +30,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Ends by cancellation."""
-        kubelet, collect_at = self._kubelet, 0.0
+        kubelet, collect_at, rotate_at = self._kubelet, 0.0, 0.0
         while True:
             try:
                 if kubelet.clock.monotonic() >= collect_at:
@@ -39,7 +38,11 @@ class Housekeeping:
                     await self.collect_containers()
                 await self.remove_orphans()
                 if kubelet.options.cgroups:
-                    await rotation.rotate_all(kubelet)
+                    if kubelet.clock.monotonic() >= rotate_at:
+                        rotate_at = kubelet.clock.monotonic() + min(
+                            kubelet.options.log_monitor_seconds, kubelet.options.housekeeping_seconds
+                        )
+                        await rotation.rotate_all(kubelet)
                     await self.grow_volumes()
             except (RpcError, OSError) as error:
                 log.info("housekeeping: %s", error)
@@ -108,12 +111,11 @@ class Housekeeping:
 
         kubelet = self._kubelet
         root = f"{kubelet.options.cgroup_root.rstrip('/')}/kubepods"
-        known = {resources.pod_group(kubelet.options.cgroup_root, w.pod) for w in kubelet.workers.values()}
         for middle in ("", "/burstable", "/besteffort"):
             for name in cgroups.children(root + middle):
-                group = f"{root}{middle}/{name}"
-                if name.startswith("pod") and group not in known:
-                    await cgroups.remove_tree(group)
+                # Looked up anew each time: while one group was removed, a pod may have come.
+                if name.startswith("pod") and name.removeprefix("pod") not in kubelet.workers:
+                    await cgroups.remove_tree(f"{root}{middle}/{name}")
 
 
 def _remove_logs(path: Path) -> None:

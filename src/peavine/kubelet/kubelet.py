@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peavine.api.core.podstate import unix_time
+from peavine.api.core.podstate import BURSTABLE, qos_class, unix_time
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client.events import EventRecorder
@@ -24,7 +24,7 @@ from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
 from peavine.kubelet.node.admission import Held
-from peavine.kubelet.node.node import Node
+from peavine.kubelet.node.node import Node, node_memory
 from peavine.kubelet.node.registrar import Registrar
 from peavine.kubelet.objects import ObjectCache
 from peavine.kubelet.options import Options
@@ -225,7 +225,7 @@ class Kubelet:
         self.sandbox_image = PAUSE_IMAGE
         tasks.start(self._keep(Evictor(self).run, "eviction"), name="eviction")
         tasks.start(self._keep(ImageCollector(self).run, "image collection"), name="image collection")
-        if self.options.shutdown_grace_seconds > 0:
+        if self.options.shutdown_grace_seconds > 0 or self.options.shutdown_by_priority:
             tasks.start(self._keep(ShutdownManager(self).run, "shutdown"), name="shutdown")
         assert self.devices is not None
         tasks.start(self._keep(self.devices.run, "device plugins"), name="device plugins")
@@ -309,6 +309,7 @@ class Kubelet:
     def release(self, worker: PodWorker) -> None:
         """Its containers have ended: what it had reserved is free."""
         self.objects.unregister(worker.uid)
+        self.share_out()
         if self.managers is not None:
             self.managers.release(worker.uid)
 
@@ -325,6 +326,8 @@ class Kubelet:
                 for image in images
                 if image.get("repo_tags") or image.get("repo_digests")
             ]
+            if self.options.node_status_images_max >= 0:
+                del node.images[self.options.node_status_images_max :]
 
     def pod_of(self, uid: str) -> Object | None:
         worker = self.workers.get(uid)
@@ -367,15 +370,6 @@ class Kubelet:
             victim.end(float(30 if own is None else own), forced=("Failed", "Preempting", message))
         while any(not victim.finished and not victim.removed for victim in chosen):
             await self.clock.sleep(0.1)
-
-    def reserved_amounts(self) -> dict[str, int]:
-        """Memory and huge pages that no pod gets: what capacity has more than allocatable."""
-        node = next(iter(self.nodes.values()))
-        return {
-            name: parse_quantity(text).value() - parse_quantity(node.allocatable[name]).value()
-            for name, text in node.capacity.items()
-            if name == "memory" or name.startswith("hugepages-")
-        }
 
     def _refusal(self, worker: PodWorker) -> tuple[str, str] | None:
         node = self.nodes.get(self.node_name_of(worker))
@@ -428,11 +422,26 @@ class Kubelet:
 
         root = f"{self.options.cgroup_root.rstrip('/')}/kubepods"
         node = next(iter(self.nodes.values()))
-        memory = parse_quantity(node.capacity["memory"]).value()
         cpu = parse_quantity(node.allocatable["cpu"]).milli()
+        memory = node_memory(node.capacity, self.options) if "pods" in self.options.enforce_allocatable else -1
         cgroups.create(root, cgroups.Limits(cpu_shares=resources.milli_to_shares(cpu), memory_bytes=memory))
-        cgroups.create(f"{root}/burstable")
+        cgroups.create(f"{root}/burstable", cgroups.Limits(cpu_shares=2))
         cgroups.create(f"{root}/besteffort", cgroups.Limits(cpu_shares=2))
+
+    def share_out(self) -> None:
+        """Burstable pods together weigh what they ask for, against the guaranteed ones beside them."""
+        if not self.options.cgroups:
+            return
+        from peavine.linux import cgroups
+
+        total = sum(
+            worker.held.requests["cpu"].milli()
+            for worker in self.workers.values()
+            if worker.admitted and not worker.finished and "cpu" in worker.held.requests
+            if qos_class(worker.pod) == BURSTABLE
+        )
+        group = f"{self.options.cgroup_root.rstrip('/')}/kubepods/burstable"
+        cgroups.apply(group, cgroups.Limits(cpu_shares=resources.milli_to_shares(total)))
 
     def prepare_pod(self, pod: Object) -> None:
         """Its control group and directories."""
@@ -440,6 +449,7 @@ class Kubelet:
             return
         from peavine.linux import cgroups
 
+        self.share_out()
         cgroups.create(self.pod_group(pod), resources.pod_limits_of_group(pod, self.options.pod_pids_limit))
         self.paths.pod(pod["metadata"]["uid"]).mkdir(parents=True, exist_ok=True, mode=0o750)
         self.paths.logs(pod).mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -450,7 +460,17 @@ class Kubelet:
         found = resources.linux_resources(pod, container, memory_capacity=capacity, quota=self.options.cpu_cfs_quota)
         if self.managers is not None:
             self.managers.fill(pod["metadata"]["uid"], container["name"], found)
+            self._limit_swap(pod, container, found, capacity)
         return found
+
+    def _limit_swap(self, pod: Object, container: Object, found: Message, capacity: int) -> None:
+        from peavine.kubelet.node import machine
+        from peavine.linux import cgroups
+
+        if cgroups.is_unified() and (total := machine.swap_bytes()):
+            behavior = self.options.swap_behavior
+            limit = resources.swap_bytes(pod, container, behavior, memory_capacity=capacity, swap_capacity=total)
+            found["unified"] = {"memory.swap.max": str(limit)}
 
     def user_namespace(self, pod: Object) -> Message | None:
         """CRI's UserNamespace of the pod. Raises ValueError if no range is free."""

@@ -97,3 +97,18 @@ class Options:
     topology_manager_policy_options: dict[str, str] = field(default_factory=dict)
     reserved_cpus: str = ""
     user_ids_per_pod: int = 65536
+    # Swap of the machine: pods get none (NoSwap), or burstable ones a share (LimitedSwap).
+    fail_swap_on: bool = False
+    swap_behavior: str = ""
+    # [{priority: 0, shutdownGracePeriodSeconds: 10}]: instead of the two periods above.
+    shutdown_by_priority: list[dict[str, int]] = field(default_factory=list)
+    node_status_images_max: int = 50
+    pods_per_core: int = 0
+    enforce_allocatable: list[str] = field(default_factory=lambda: ["pods"])
+    merge_eviction_defaults: bool = False
+    log_monitor_seconds: float = 10.0
+    # exec, attach, logs and the like; without them the server only measures.
+    debugging_handlers: bool = True
+    # Files below /var/log under /logs/, and what services have logged.
+    system_logs: bool = True
+    system_log_queries: bool = False

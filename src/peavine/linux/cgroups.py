@@ -47,6 +47,26 @@ class Usage:
     swap_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Details:
+    """What `Usage` leaves out; -1 as a quota: none."""
+
+    cpu_user_nanoseconds: int = 0
+    cpu_system_nanoseconds: int = 0
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_nanoseconds: int = 0
+    cache_bytes: int = 0
+    mapped_bytes: int = 0
+    peak_bytes: int = 0
+    memory_failures: int = 0
+    oom_kills: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = -1
+    cpu_shares: int = 0
+    pids_max: int = 0
+
+
 @functools.cache
 def is_unified() -> bool:
     return (ROOT / "cgroup.controllers").exists()
@@ -219,6 +239,62 @@ def usage(group: str) -> Usage:
         pids=_number(bases.get("pids", ROOT) / relative / "pids.current"),
         memory_limit_bytes=_number(in_memory / "memory.limit_in_bytes"),
         swap_bytes=stat.get("total_swap", 0),
+    )
+
+
+def weight_to_shares(weight: int) -> int:
+    return 2 + (max(1, min(10000, weight)) - 1) * 262142 // 9999
+
+
+def details(group: str) -> Details:
+    """More of what the group uses and may use; zero where the kernel does not say."""
+    return _details_unified(ROOT / group.strip("/")) if is_unified() else _details_by_controller(group.strip("/"))
+
+
+def _details_unified(at: Path) -> Details:
+    cpu, memory, events = (_numbers(at / name) for name in ("cpu.stat", "memory.stat", "memory.events"))
+    try:
+        quota, _, period = (at / "cpu.max").read_text().strip().partition(" ")
+    except OSError:
+        quota, period = "max", ""
+    return Details(
+        cpu_user_nanoseconds=cpu.get("user_usec", 0) * 1000,
+        cpu_system_nanoseconds=cpu.get("system_usec", 0) * 1000,
+        periods=cpu.get("nr_periods", 0),
+        throttled_periods=cpu.get("nr_throttled", 0),
+        throttled_nanoseconds=cpu.get("throttled_usec", 0) * 1000,
+        cache_bytes=memory.get("file", 0),
+        mapped_bytes=memory.get("file_mapped", 0),
+        peak_bytes=_number(at / "memory.peak"),
+        memory_failures=events.get("max", 0),
+        oom_kills=events.get("oom_kill", 0),
+        cpu_period=int(period) if period.isdigit() else 0,
+        cpu_quota=int(quota) if quota.isdigit() else -1,
+        cpu_shares=weight_to_shares(_number(at / "cpu.weight")),
+        pids_max=_number(at / "pids.max"),
+    )
+
+
+def _details_by_controller(relative: str) -> Details:
+    at = {name: controllers().get(name, ROOT) / relative for name in ("cpu", "cpuacct", "memory", "pids")}
+    ticks = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    cpu, used, memory = _numbers(at["cpu"] / "cpu.stat"), _numbers(at["cpuacct"] / "cpuacct.stat"), at["memory"]
+    stat = _numbers(memory / "memory.stat")
+    return Details(
+        cpu_user_nanoseconds=used.get("user", 0) * ticks,
+        cpu_system_nanoseconds=used.get("system", 0) * ticks,
+        periods=cpu.get("nr_periods", 0),
+        throttled_periods=cpu.get("nr_throttled", 0),
+        throttled_nanoseconds=cpu.get("throttled_time", 0),
+        cache_bytes=stat.get("total_cache", 0),
+        mapped_bytes=stat.get("total_mapped_file", 0),
+        peak_bytes=_number(memory / "memory.max_usage_in_bytes"),
+        memory_failures=_number(memory / "memory.failcnt"),
+        oom_kills=_numbers(memory / "memory.oom_control").get("oom_kill", 0),
+        cpu_period=_number(at["cpu"] / "cpu.cfs_period_us"),
+        cpu_quota=_number(at["cpu"] / "cpu.cfs_quota_us") or -1,
+        cpu_shares=_number(at["cpu"] / "cpu.shares"),
+        pids_max=_number(at["pids"] / "pids.max"),
     )
 
 

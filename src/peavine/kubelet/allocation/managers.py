@@ -27,6 +27,19 @@ class OptionsError(ValueError):
     """The node cannot do what the options ask for; the kubelet does not start."""
 
 
+def check_swap(options: Options) -> None:
+    """Raises OptionsError."""
+    from peavine.kubelet.node import machine
+    from peavine.linux import cgroups
+
+    if options.swap_behavior == "LimitedSwap" and not cgroups.is_unified():
+        raise OptionsError("swapBehavior LimitedSwap needs control groups of version 2; this machine has version 1")
+    if options.fail_swap_on and machine.swap_bytes():
+        raise OptionsError(
+            "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false"
+        )
+
+
 def reserved_cpus(options: Options, topology: numa.Topology) -> set[int]:
     """The CPUs that the system keeps: those that are named, or as many as are reserved. Raises OptionsError."""
     if options.reserved_cpus:
@@ -57,6 +70,27 @@ def reserved_memory(options: Options, reserved: dict[str, int]) -> dict[int, dic
     return found
 
 
+def reserved_amounts(capacity: dict[str, str], allocatable: dict[str, str]) -> dict[str, int]:
+    """Memory and huge pages that no pod gets: what capacity has more than allocatable."""
+    return {
+        name: parse_quantity(text).value() - parse_quantity(allocatable[name]).value()
+        for name, text in capacity.items()
+        if name == "memory" or name.startswith("hugepages-")
+    }
+
+
+def check_options(options: Options) -> None:
+    """Raises OptionsError for what this machine cannot do, before anything is begun."""
+    from peavine.kubelet.node.node import allocatable_of, read_capacity
+
+    check_swap(options)
+    if options.cpu_manager_policy == "static":
+        reserved_cpus(options, numa.read())
+    if options.memory_manager_policy == "Static":
+        capacity = read_capacity(options)
+        reserved_memory(options, reserved_amounts(capacity, allocatable_of(capacity, options)))
+
+
 class Managers:
     """`admit` and `release` are the pods' beginning and end; the rest is asked when a container is made."""
 
@@ -72,7 +106,8 @@ class Managers:
             file = options.root_dir / "cpu_manager_state"
             self.cpus = CpuManager(file, reserved_cpus(options, machine), machine, given)
         if options.memory_manager_policy == "Static":
-            kept = reserved_memory(options, kubelet.reserved_amounts())
+            node = next(iter(kubelet.nodes.values()))
+            kept = reserved_memory(options, reserved_amounts(node.capacity, node.allocatable))
             self.memory = MemoryManager(options.root_dir / "memory_manager_state", machine, kept)
         chosen = options.topology_manager_policy_options
         if unknown := sorted(chosen.keys() - set(TOPOLOGY_OPTIONS)):

@@ -105,8 +105,9 @@ def has_apparmor() -> bool:
     return _text("/sys/module/apparmor/parameters/enabled").startswith("Y")
 
 
-def has_swap() -> bool:
-    return len(_text("/proc/swaps").splitlines()) > 1
+def swap_bytes() -> int:
+    """All swap that is switched on."""
+    return sum(int(line.split()[2]) * 1024 for line in _text("/proc/swaps").splitlines()[1:])
 
 
 def default_address() -> str:

@@ -14,7 +14,6 @@ from peavine.machinery.quantity import Quantity, parse_quantity
 
 Object = dict[str, Any]
 VERSION = "v1.37.0"
-IMAGES_MAX = 50
 
 HEALTHY = {
     "MemoryPressure": ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
@@ -51,17 +50,29 @@ class Node:
     features: Object = field(default_factory=dict)
 
 
+def _pods_max(options: Options) -> int:
+    return min(options.max_pods, options.pods_per_core * machine.cpus()) if options.pods_per_core else options.max_pods
+
+
 def read_capacity(options: Options) -> dict[str, str]:
     disk = machine.disk(options.root_dir)
     capacity = {
         "cpu": str(machine.cpus()),
         "memory": f"{machine.memory().get('MemTotal', 0) // 1024}Ki",
         "ephemeral-storage": f"{disk.capacity // 1024}Ki",
-        "pods": str(options.max_pods),
+        "pods": str(_pods_max(options)),
     }
     for size, amount in machine.hugepages().items():
         capacity[f"hugepages-{size}"] = str(parse_quantity(f"{amount // (1 << 20)}Mi")) if amount else "0"
     return capacity
+
+
+def node_memory(capacity: Mapping[str, str], options: Options) -> int:
+    """Bytes that all pods together may use: eviction acts before that, by its thresholds."""
+    amount = parse_quantity(capacity["memory"])
+    for reserved in (options.system_reserved, options.kube_reserved):
+        amount = amount - parse_quantity(reserved.get("memory", "0"))
+    return max(0, amount.value())
 
 
 def allocatable_of(capacity: Mapping[str, str], options: Options) -> dict[str, str]:
@@ -107,6 +118,7 @@ def real_node(options: Options) -> Node:
             "bootID": machine.boot_id(),
             "kernelVersion": machine.kernel(),
             "osImage": machine.os_image(),
+            **({"swap": {"capacity": swap}} if (swap := machine.swap_bytes()) else {}),
         },
     )
 
@@ -199,7 +211,7 @@ def node_status(node: Node, old: Object, now: float) -> Object:
             "architecture": arch,
             **node.info,
         },
-        "images": node.images[:IMAGES_MAX],
+        "images": node.images,
         "runtimeHandlers": node.handlers or [{"name": ""}],
         **({"features": node.features} if node.features else {}),
         **({"volumesInUse": node.volumes_in_use} if node.volumes_in_use else {}),

@@ -65,11 +65,28 @@ class ShutdownManager:
         for name, node in kubelet.nodes.items():
             node.shutting_down = True
             kubelet.registrars[name].nudge()
+        if kubelet.options.shutdown_by_priority:
+            await self._by_priority(kubelet.options.shutdown_by_priority)
+            return
         critical_seconds = kubelet.options.shutdown_grace_critical_seconds
         regular_seconds = max(0.0, kubelet.options.shutdown_grace_seconds - critical_seconds)
         everyone = [w for w in kubelet.workers.values() if not w.finished]
         await self._end([w for w in everyone if not is_critical(w.pod)], regular_seconds)
         await self._end([w for w in everyone if is_critical(w.pod)], critical_seconds)
+
+    async def _by_priority(self, steps: list[dict[str, int]]) -> None:
+        """The lowest priorities first, each with its own time; a pod belongs to the highest step not above it."""
+        ordered = sorted(steps, key=lambda step: step["priority"])
+        everyone = [w for w in self._kubelet.workers.values() if not w.finished]
+        for number, step in enumerate(ordered):
+            above = ordered[number + 1]["priority"] if number + 1 < len(ordered) else None
+            chosen = [
+                w
+                for w in everyone
+                if (number == 0 or (w.pod["spec"].get("priority") or 0) >= step["priority"])
+                and (above is None or (w.pod["spec"].get("priority") or 0) < above)
+            ]
+            await self._end(chosen, float(step["shutdownGracePeriodSeconds"]))
 
     async def _end(self, workers: list[PodWorker], seconds: float) -> None:
         for worker in workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peavine.api.core.podstate import BEST_EFFORT, GUARANTEED, qos_class
+from peavine.api.core.podstate import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
 from peavine.api.core.resources import pod_limits, pod_requests
 from peavine.linux.cgroups import PERIOD_MICROSECONDS, Limits
 from peavine.machinery.quantity import parse_quantity
@@ -13,6 +13,7 @@ Object = dict[str, Any]
 
 SHARES_MIN, SHARES_MAX = 2, 262_144
 QUOTA_MICROSECONDS_MIN = 1000
+SYSTEM_CRITICAL = 2_000_000_000
 OOM_GUARANTEED, OOM_BEST_EFFORT, OOM_POD_INFRA = -997, 1000, -998
 
 
@@ -55,6 +56,21 @@ def linux_resources(pod: Object, container: Object, *, memory_capacity: int, quo
     if pages:
         found["hugepage_limits"] = pages
     return found
+
+
+def swap_bytes(pod: Object, container: Object, behavior: str, *, memory_capacity: int, swap_capacity: int) -> int:
+    """How much a container may swap: with LimitedSwap, burstable ones (critical pods aside) the share of the machine's
+    swap that their request has of its memory; others, and those that asked for all that they may have, nothing."""
+    spec = pod.get("spec") or {}
+    if behavior != "LimitedSwap" or qos_class(pod) != BURSTABLE or memory_capacity <= 0:
+        return 0
+    if (spec.get("priority") or 0) >= SYSTEM_CRITICAL:
+        return 0
+    asked = _amount((container.get("resources") or {}).get("requests"), "memory")
+    limit = _amount((container.get("resources") or {}).get("limits"), "memory")
+    if asked is None or asked.sign() <= 0 or (limit is not None and limit == asked):
+        return 0
+    return int(asked.value() * swap_capacity // memory_capacity)
 
 
 def oom_score(pod: Object, container: Object, memory_capacity: int) -> int:

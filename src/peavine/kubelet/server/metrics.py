@@ -14,7 +14,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 async def render(kubelet: Kubelet, kind: str) -> tuple[bytes, str]:
     """(text, content type) of one of the four endpoints. Raises HttpError 404."""
-    makers = {"": _own, "probes": _probes, "resource": _resource, "cadvisor": _cadvisor}
+    if kind == "cadvisor":
+        from peavine.kubelet.server.cadvisor import collect
+
+        return _text(await collect(kubelet)), CONTENT_TYPE
+    makers = {"": _own, "probes": _probes, "resource": _resource}
     if kind not in makers:
         raise HttpError(404, "404 page not found")
     return makers[kind](kubelet), CONTENT_TYPE
@@ -33,6 +37,7 @@ def _own(kubelet: Kubelet) -> bytes:
     from peavine.base.metrics import exposition
 
     running = [w for w in kubelet.workers.values() if w.record.running()]
+    volumes = _volumes(kubelet)
     states: dict[str, int] = {}
     for worker in kubelet.workers.values():
         for container in worker.record.containers:
@@ -45,9 +50,40 @@ def _own(kubelet: Kubelet) -> bytes:
                 [(f'container_state="{state}"', count) for state, count in sorted(states.items())],
             ),
             "kubelet_desired_pods": ("gauge", [('static=""', len(kubelet.workers))]),
+            "kubelet_managed_ephemeral_containers": ("gauge", [("", _ephemeral(kubelet))]),
+            "kubelet_mirror_pods": ("gauge", [("", len(kubelet.source.mirrors))]),
+            "kubelet_active_pods": ("gauge", [('static=""', len(running))]),
+            "kubelet_volume_stats_available_bytes": ("gauge", volumes["availableBytes"]),
+            "kubelet_volume_stats_capacity_bytes": ("gauge", volumes["capacityBytes"]),
+            "kubelet_volume_stats_used_bytes": ("gauge", volumes["usedBytes"]),
+            "kubelet_volume_stats_inodes": ("gauge", volumes["inodes"]),
+            "kubelet_volume_stats_inodes_free": ("gauge", volumes["inodesFree"]),
+            "kubelet_volume_stats_inodes_used": ("gauge", volumes["inodesUsed"]),
             "kubelet_node_name": ("gauge", [(f'node="{name}"', 1) for name in list(kubelet.nodes)[:1]]),
         }
     )
+
+
+def _ephemeral(kubelet: Kubelet) -> int:
+    return sum(
+        len((worker.pod.get("spec") or {}).get("ephemeralContainers") or [])
+        for worker in kubelet.workers.values()
+        if not worker.resting
+    )
+
+
+def _volumes(kubelet: Kubelet) -> dict[str, list[tuple[str, float]]]:
+    """Field of a volume's statistics -> samples, of volumes that belong to claims."""
+    from peavine.kubelet.server.stats import claim_volumes
+
+    found: dict[str, list[tuple[str, float]]] = {
+        name: [] for name in ("availableBytes", "capacityBytes", "usedBytes", "inodes", "inodesFree", "inodesUsed")
+    }
+    for namespace, claim, numbers in claim_volumes(kubelet):
+        labels = f'namespace="{namespace}",persistentvolumeclaim="{claim}"'
+        for name, samples in found.items():
+            samples.append((labels, float(numbers[name])))
+    return found
 
 
 def _probes(kubelet: Kubelet) -> bytes:
@@ -96,32 +132,4 @@ def _resource(kubelet: Kubelet) -> bytes:
     found["node_cpu_usage_seconds_total"] = ("counter", [("", node.cpu_nanoseconds / 1e9)])
     found["node_memory_working_set_bytes"] = ("gauge", [("", node.working_set_bytes)])
     found["resource_scrape_error"] = ("gauge", [("", 0)])
-    return _text(found)
-
-
-def _cadvisor(kubelet: Kubelet) -> bytes:
-    found: dict[str, tuple[str, list[tuple[str, float]]]] = {
-        "container_cpu_usage_seconds_total": ("counter", []),
-        "container_memory_working_set_bytes": ("gauge", []),
-        "container_memory_usage_bytes": ("gauge", []),
-        "container_memory_rss": ("gauge", []),
-        "container_processes": ("gauge", []),
-        "container_spec_memory_limit_bytes": ("gauge", []),
-        "machine_cpu_cores": ("gauge", []),
-    }
-    for pod, container, usage, record in _measured(kubelet):
-        labels = (container or f'container="",{pod}') + (f',id="{record.id}",image="{record.image}"' if record else "")
-        limit = usage.memory_limit_bytes if usage.memory_limit_bytes < 1 << 60 else 0
-        for name, value in (
-            ("container_cpu_usage_seconds_total", usage.cpu_nanoseconds / 1e9),
-            ("container_memory_working_set_bytes", usage.working_set_bytes),
-            ("container_memory_usage_bytes", usage.memory_bytes),
-            ("container_memory_rss", usage.rss_bytes),
-            ("container_processes", usage.pids),
-            ("container_spec_memory_limit_bytes", limit),
-        ):
-            found[name][1].append((labels, value))
-    from peavine.kubelet.node import machine
-
-    found["machine_cpu_cores"][1].append(("", machine.cpus()))
     return _text(found)

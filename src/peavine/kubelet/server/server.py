@@ -79,6 +79,8 @@ class KubeletServer:
         handler = getattr(self, f"_{parts[0].lower()}", None) if parts[0] in ROUTES else None
         if handler is None:
             raise HttpError(404, "404 page not found")
+        if parts[0] in DEBUGGING and not self.kubelet.options.debugging_handlers:
+            raise HttpError(405, "Debug endpoints are disabled.")
         try:
             return await handler(request, parts[1:])
         except RpcError as error:
@@ -147,7 +149,9 @@ class KubeletServer:
         return logs.answer(self.kubelet, worker, rest[2], request)
 
     async def _logs(self, request: Request, rest: list[str]) -> Answer:
-        raise HttpError(405, "logs endpoint is disabled.")
+        from peavine.kubelet.server import systemlogs
+
+        return await systemlogs.answer(self.kubelet.options, "/".join(rest), request)
 
     # ---- commands
     async def _run(self, request: Request, rest: list[str]) -> Answer:
@@ -209,6 +213,9 @@ ROUTES = frozenset(
         "checkpoint",
     )
 )
+
+
+DEBUGGING = frozenset(("containerLogs", "logs", "run", "exec", "attach", "portForward"))
 
 
 def _json(value: Any) -> Answer:

@@ -7,6 +7,7 @@ look before, so it is there from the second look on. Disk use of writable layers
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,8 +160,9 @@ async def summary(kubelet: Kubelet, *, only_cpu_memory: bool = False) -> Object:
     for worker in list(kubelet.workers.values()):
         if worker.record.running():
             pods.append(_pod(kubelet, worker, now, written, disk, only_cpu_memory, groups))
+    node = _node(kubelet, now, disk, only_cpu_memory, groups)
     kubelet.rates.keep_only(groups)
-    return {"node": _node(kubelet, now, disk, only_cpu_memory), "pods": pods}
+    return {"node": node, "pods": pods}
 
 
 def node_usage() -> Usage:
@@ -177,20 +179,46 @@ def node_usage() -> Usage:
     )
 
 
-def _node(kubelet: Kubelet, now: float, disk: machine.Disk, only_cpu_memory: bool) -> Object:
+def _node(kubelet: Kubelet, now: float, disk: machine.Disk, only_cpu_memory: bool, groups: set[str]) -> Object:
     usage = node_usage()
     found: Object = {
         "nodeName": kubelet.options.node_name,
         "startTime": stamp(kubelet.started_at),
         "cpu": cpu(kubelet, "/", usage, now),
         "memory": {**memory(usage, now), "availableBytes": machine.memory().get("MemAvailable", 0)},
+        "swap": _swap(machine.swap_bytes() - machine.memory().get("SwapFree", 0), machine.swap_bytes(), now),
+        "systemContainers": _system_containers(kubelet, now, groups),
     }
     if not only_cpu_memory:
         image_disk = machine.disk(kubelet.options.image_fs_dir or kubelet.options.root_dir)
         found["fs"] = _fs(disk, disk.used, now)
-        found["runtime"] = {"imageFs": _fs(image_disk, image_disk.used, now)}
+        of_images = _fs(image_disk, image_disk.used, now)
+        found["runtime"] = {"imageFs": of_images, "containerFs": of_images}
         found["network"] = network(os.getpid(), now)
         found["rlimit"] = {"time": stamp(now), "maxpid": machine.pids_max(), "curproc": machine.processes()}
+    return found
+
+
+def _swap(used: int, total: int, now: float) -> Object:
+    return {"time": stamp(now), "swapUsageBytes": max(0, used), "swapAvailableBytes": max(0, total - used)}
+
+
+def own_usage() -> Usage:
+    """Of this process: its control group, if it has one of its own, is nobody's business here."""
+    times = os.times()
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    nanoseconds = int((times.user + times.system) * 1e9)
+    return Usage(cpu_nanoseconds=nanoseconds, memory_bytes=resident, working_set_bytes=resident, rss_bytes=resident)
+
+
+def _system_containers(kubelet: Kubelet, now: float, groups: set[str]) -> list[Object]:
+    """The kubelet itself, and all pods together."""
+    root = f"{kubelet.options.cgroup_root.rstrip('/')}/kubepods"
+    found = []
+    for name, key, usage in (("kubelet", "kubelet", own_usage()), ("pods", root, cgroups.usage(root))):
+        groups.add(key)
+        numbers = {"cpu": cpu(kubelet, key, usage, now), "memory": memory(usage, now)}
+        found.append({"name": name, "startTime": stamp(kubelet.started_at), **numbers})
     return found
 
 
@@ -212,6 +240,7 @@ def _pod(
         "containers": [],
         "cpu": cpu(kubelet, group, usage, now),
         "memory": memory(usage, now),
+        "swap": {"time": stamp(now), "swapUsageBytes": usage.swap_bytes},
     }
     total = 0
     for container in worker.record.running():
@@ -223,6 +252,7 @@ def _pod(
             "startTime": stamp(container.started_at / 1e9),
             "cpu": cpu(kubelet, inner, own, now),
             "memory": memory(own, now),
+            "swap": {"time": stamp(now), "swapUsageBytes": own.swap_bytes},
         }
         if not only_cpu_memory:
             logs = directory_bytes(Path(container.log_path).parent) if container.log_path else 0
@@ -236,15 +266,44 @@ def _pod(
     return found
 
 
+def claim_volumes(kubelet: Kubelet) -> Iterator[tuple[str, str, Object]]:
+    """(namespace, claim, statistics) of every claim that is mounted here."""
+    if not kubelet.options.cgroups:
+        return
+    for worker in list(kubelet.workers.values()):
+        for volume in (worker.pod.get("spec") or {}).get("volumes") or []:
+            claim = claim_of(worker.pod, volume)
+            for path in _mounted(kubelet, worker, volume) if claim else ():
+                disk = machine.disk(path)
+                yield worker.pod["metadata"]["namespace"], claim, _fs(disk, disk.used, kubelet.clock.time())
+
+
+def claim_of(pod: Object, volume: Object) -> str:
+    """The name of the claim behind a volume; empty if there is none."""
+    if "ephemeral" in volume:
+        return f"{pod['metadata']['name']}-{volume['name']}"
+    return str((volume.get("persistentVolumeClaim") or {}).get("claimName", ""))
+
+
+def _mounted(kubelet: Kubelet, worker: PodWorker, volume: Object) -> list[Path]:
+    """Where the volume's files are; drivers mount into a directory of their own below."""
+    found = (kubelet.paths.pod(worker.uid) / "volumes").glob(f"*/{volume['name']}")
+    return [path / "mount" if (path / "mount").is_dir() else path for path in found]
+
+
 def _add_disk_and_network(
     kubelet: Kubelet, worker: PodWorker, found: Object, group: str, now: float, disk: machine.Disk, total: int
 ) -> None:
     volumes = []
-    directory = kubelet.paths.pod(worker.uid) / "volumes"
     for volume in (worker.pod.get("spec") or {}).get("volumes") or []:
-        for path in directory.glob(f"*/{volume['name']}"):
-            used = directory_bytes(path)
-            volumes.append({"name": volume["name"], **_fs(machine.disk(path), used, now)})
+        claim = claim_of(worker.pod, volume)
+        for path in _mounted(kubelet, worker, volume):
+            # A claim's volume has a file system of its own.
+            used = machine.disk(path).used if claim else directory_bytes(path)
+            entry: Object = {"name": volume["name"], **_fs(machine.disk(path), used, now)}
+            if claim:
+                entry["pvcRef"] = {"name": claim, "namespace": worker.pod["metadata"]["namespace"]}
+            volumes.append(entry)
             if "emptyDir" in volume and (volume["emptyDir"] or {}).get("medium") != "Memory":
                 total += used
     found["volume"] = volumes
