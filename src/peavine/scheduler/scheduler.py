@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _AFFINITY = "NodeAffinity"
 _BINDING = metrics.TASKS.labels("binding")
 _DEVICES = frozenset(("DynamicResources",))
-CALLS_MAX = 128  # requests under way at once
+CALLS_MAX = 64  # requests under way at once
 PLACEMENTS_AT_ONCE = 32  # before the loop's other work gets its turn
 
 
