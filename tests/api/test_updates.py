@@ -273,5 +273,6 @@ def test_ipv6_addresses_in_unusual_forms_are_warned_of() -> None:
     services = kind("v1", "services")
     body = {"spec": {"ports": [{"port": 80}], "externalIPs": ["2001:DB8::1", "2001:db8::2"]}}
     assert services.warnings(stored(services, body)) == [
-        'spec.externalIPs[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")'
+        'spec.externalIPs[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")',
+        "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
     ]

@@ -166,8 +166,11 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
     from peavine.api.core.podspec_warnings import template_warnings
+    from peavine.api.core.volume_warnings import claim_warnings
 
     found = template_warnings(obj, old)
+    for i, claim in enumerate((obj.get("spec") or {}).get("volumeClaimTemplates") or []):
+        found += claim_warnings(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{i}].Spec")
     if ((obj.get("spec") or {}).get("revisionHistoryLimit") or 0) < 0:
         found.append(
             "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"

@@ -195,7 +195,8 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
 
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
-    from peavine.api.core.podspec_warnings import DEPRECATED_VOLUMES
+    from peavine.api.core.podspec_warnings import term_warnings
+    from peavine.api.core.volume_warnings import DEPRECATED_VOLUMES
 
     spec = obj.get("spec") or {}
     found = [f"spec.{kind}: {words}" for kind, words in DEPRECATED_VOLUMES.items() if spec.get(kind) is not None]
@@ -204,6 +205,8 @@ def warnings(obj: Object, old: Object | None) -> list[str]:
             "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. "
             "Instead, the recommended approach is to use dynamic provisioning."
         )
+    for i, term in enumerate(((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or []):
+        found += term_warnings(term, f"spec.nodeAffinity.required.nodeSelectorTerms[{i}]")
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     if BETA_CLASS in annotations:
         found.append(

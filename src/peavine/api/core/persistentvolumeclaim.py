@@ -192,15 +192,12 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
 
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
+    from peavine.api.core.volume_warnings import claim_warnings
+
     found: list[str] = []
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     if BETA_CLASS in annotations:
         found.append(
             f'metadata.annotations[{BETA_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead'
         )
-    storage = (((obj.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage")
-    if storage is not None and quantity(storage).nanos % 10**9:
-        found.append(
-            f'spec.resources.requests[storage]: fractional byte value "{storage}" is invalid, must be an integer'
-        )
-    return found
+    return found + claim_warnings(obj.get("spec") or {}, "spec")

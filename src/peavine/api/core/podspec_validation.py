@@ -6,12 +6,14 @@ from typing import Any
 
 from peavine.api import strict_ip
 from peavine.api.core import container_validation as containers
+from peavine.api.core.pod_context import Pod
 from peavine.api.core.resource_validation import validate_pod_level
 from peavine.api.core.scheduling_validation import (
     validate_affinity,
     validate_tolerations,
     validate_topology_spread,
 )
+from peavine.api.core.security_context_validation import validate_apparmor, validate_seccomp, validate_windows_options
 from peavine.api.core.volume_validation import validate_volumes
 from peavine.api.fields import broken, named, one_of, supported
 from peavine.machinery import validation as rules
@@ -48,7 +50,7 @@ def validate_pod_template(template: Object, field: str, claims: set[str] | None 
 
 def validate_pod_spec(spec: Object, field: str, meta: Object | None = None) -> list[FieldError]:
     volumes, errors = validate_volumes(spec, f"{field}.volumes")
-    pod = containers.Pod(spec, volumes)
+    pod = Pod(spec, volumes)
     errors += _resource_claims(spec.get("resourceClaims") or [], f"{field}.resourceClaims")
     errors += containers.validate_containers(spec, field, pod)
     errors += containers.validate_init_containers(spec, field, pod)
@@ -259,12 +261,12 @@ def _security_context(spec: Object, field: str) -> list[FieldError]:
     if context.get("fsGroupChangePolicy") is not None:
         value = context["fsGroupChangePolicy"]
         errors += supported(f"{at}.fsGroupChangePolicy", value, ("Always", "OnRootMismatch"))
-    errors += containers.validate_seccomp(context.get("seccompProfile"), f"{at}.seccompProfile")
-    errors += containers.validate_windows_options(context.get("windowsOptions"), f"{at}.windowsOptions")
+    errors += validate_seccomp(context.get("seccompProfile"), f"{at}.seccompProfile")
+    errors += validate_windows_options(context.get("windowsOptions"), f"{at}.windowsOptions")
     if context.get("seLinuxChangePolicy") is not None:
         value = context["seLinuxChangePolicy"]
         errors += supported(f"{at}.seLinuxChangePolicy", value, ("MountOption", "Recursive"))
-    return errors + containers.validate_apparmor(context.get("appArmorProfile"), f"{at}.appArmorProfile")
+    return errors + validate_apparmor(context.get("appArmorProfile"), f"{at}.appArmorProfile")
 
 
 def _sysctls(sysctls: list[Object], spec: Object, field: str) -> list[FieldError]:

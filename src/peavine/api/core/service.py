@@ -11,6 +11,7 @@ from peavine.machinery.errors import FieldError
 Object = dict[str, Any]
 
 CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_NAME = "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"
+HINTS, TOPOLOGY_MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
 
 COLUMNS = (
     NAME,
@@ -229,20 +230,34 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
 def warnings(obj: Object, old: Object | None) -> list[str]:
     from peavine.api import strict_ip
 
-    if old is not None and old.get("spec") == obj.get("spec"):
-        return []
-    spec = obj.get("spec") or {}
-    found: list[str] = []
-    if spec.get("externalName") and spec.get("type") != EXTERNAL_NAME:
-        found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
-    if spec.get("externalIPs") and spec.get("type") == EXTERNAL_NAME:
-        found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
-    if spec.get("type") == LOAD_BALANCER and spec.get("loadBalancerIP"):
-        found.append("spec.loadBalancerIP is deprecated and the cloud provider may ignore this field")
-        found += strict_ip.warn_of_ip("spec.loadBalancerIP", spec["loadBalancerIP"])
-    for part in ("clusterIPs", "externalIPs"):
-        for i, address in enumerate(spec.get(part) or []):
-            found += strict_ip.warn_of_ip(f"spec.{part}[{i}]", address)
+    spec, found = obj.get("spec") or {}, []
+    kind, own = spec.get("type"), spec.get("clusterIP")
+    external, balancer = spec.get("externalIPs") or [], spec.get("loadBalancerIP") or ""
+    if HINTS in ((obj.get("metadata") or {}).get("annotations") or {}):
+        found.append(f"annotation {HINTS} is deprecated, please use {TOPOLOGY_MODE} instead")
+    if own not in (None, "", "None") and kind != EXTERNAL_NAME:
+        for i, address in enumerate(spec.get("clusterIPs") or []):
+            found += strict_ip.warn_of_ip(f"spec.clusterIPs[{i}]", address)
+    headless = kind == CLUSTER_IP and own == "None"
+    if headless:
+        if balancer:
+            found.append("spec.loadBalancerIP is ignored for headless services")
+        if external:
+            found.append("spec.externalIPs is ignored for headless services")
+        if spec.get("sessionAffinity") != "None":
+            found.append("spec.SessionAffinity is ignored for headless services")
+    for i, address in enumerate(external):
+        found += strict_ip.warn_of_ip(f"spec.externalIPs[{i}]", address)
+    if external and not headless and kind != EXTERNAL_NAME:
+        found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    if balancer:
+        found += strict_ip.warn_of_ip("spec.loadBalancerIP", balancer)
     for i, network in enumerate(spec.get("loadBalancerSourceRanges") or []):
         found += strict_ip.warn_of_cidr(f"spec.loadBalancerSourceRanges[{i}]", network.strip())
+    if external and kind == EXTERNAL_NAME:
+        found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    if spec.get("externalName") and kind != EXTERNAL_NAME:
+        found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+    if spec.get("trafficDistribution") == "PreferClose":
+        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
     return found

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from peavine.api.core.container_validation import (
+from peavine.api.core.environment_validation import (
     VOLUME_FIELDS,
     validate_field_reference,
-    validate_local_path,
-    validate_no_backsteps,
     validate_resource_reference,
 )
+from peavine.api.core.mount_validation import validate_local_path, validate_no_backsteps
 from peavine.api.fields import broken, quantity
 from peavine.machinery import validation as rules
 from peavine.machinery.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required

@@ -110,3 +110,16 @@ def _block(block: Object, field: str) -> list[FieldError]:
         if not inside or inner.prefixlen <= network.prefixlen:
             errors.append(invalid_value(at, part, f'must be a strict subset of `cidr` "{text}"'))
     return errors
+
+
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    found: list[str] = []
+    spec = obj.get("spec") or {}
+    for part, peers in (("ingress", "from"), ("egress", "to")):
+        for i, rule in enumerate(spec.get(part) or []):
+            for j, peer in enumerate(rule.get(peers) or []):
+                block, at = peer.get("ipBlock") or {}, f"spec.{part}[{i}].{peers}[{j}].ipBlock"
+                found += strict_ip.warn_of_cidr(f"{at}.cidr", block.get("cidr") or "")
+                for k, hole in enumerate(block.get("except") or []):
+                    found += strict_ip.warn_of_cidr(f"{at}.except[{k}]", hole)
+    return found

@@ -40,3 +40,9 @@ def validate_create(obj: Object) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     return rules.validate_immutable(new.get("handler"), old.get("handler"), "handler")
+
+
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    from peavine.api.core.podspec_warnings import label_warnings
+
+    return label_warnings((obj.get("scheduling") or {}).get("nodeSelector") or {}, "scheduling.nodeSelector")

@@ -45,3 +45,12 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
         if strip(new.get(field)) != strip(old.get(field)):
             errors.append(invalid_value(field, new.get(field), "field is immutable"))
     return errors
+
+
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    from peavine.api.core.podspec_warnings import label_warnings, term_warnings
+
+    selector = obj.get("nodeTopology") or {}
+    return label_warnings(selector.get("matchLabels") or {}, "nodeTopology.matchLabels") + term_warnings(
+        selector, "nodeTopology"
+    )

@@ -113,3 +113,14 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if new.get("reclaimPolicy") != old.get("reclaimPolicy"):
         errors.append(forbidden_field("reclaimPolicy", "updates to reclaimPolicy are forbidden."))
     return errors + same("volumeBindingMode", new.get("volumeBindingMode"), old.get("volumeBindingMode"))
+
+
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    from peavine.api.core.podspec_warnings import DEPRECATED_LABELS
+
+    return [
+        f"allowedTopologies[{i}].matchLabelExpressions[{j}].key: {key} is {DEPRECATED_LABELS[key]}"
+        for i, term in enumerate(obj.get("allowedTopologies") or [])
+        for j, expression in enumerate(term.get("matchLabelExpressions") or [])
+        if (key := expression.get("key")) in DEPRECATED_LABELS
+    ]
