@@ -344,6 +344,20 @@ def test_4_2_the_running_kubelet_lets_nobody_in_without_identity_and_permission(
         server.kubelet("/healthz", old)
 
 
+def test_cve_2025_0426_nobody_fills_the_disk_with_checkpoints_through_the_kubelet(server):
+    """Without credentials, or without the right of its own, none is even begun; and no other port offers it."""
+    (_, port), *more = server.listening("kubelet")
+    assert not more
+    anybody = ssl.create_default_context(cafile=server.directory / "pki" / "ca.crt")
+    for context, expected in ((anybody, 401), (kubeconfig_context(server, "scheduler"), 403)):
+        url = f"https://127.0.0.1:{port}/checkpoint/default/p/c"
+        request = urllib.request.Request(url, method="POST", data=b"")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, context=context, timeout=10)
+        assert caught.value.code == expected
+    assert not list(server.directory.glob("kubelet/**/checkpoint*"))
+
+
 @controls("4.2.1", "4.2.2", "4.2.3", "4.2.13", "4.2.14")
 def test_4_2_the_configuration_in_force_is_the_strict_one(server):
     config = json.loads(server.kubelet("/configz", server.as_apiserver())[1])["kubeletconfig"]

@@ -175,7 +175,7 @@ def test_cve_2019_11253_a_yaml_bomb_costs_nothing(tmp_path):
         )
         headers = {"Content-Type": "application/yaml"}
         answer = await api("POST", "/api/v1/namespaces/default/configmaps", bomb, headers)
-        assert answer.status in (400, 413)
+        assert answer.status == 400 and "excessive aliasing" in answer.json["message"]
 
     with_server(tmp_path, scenario)
 
@@ -223,7 +223,7 @@ def test_cve_2023_2431_a_local_seccomp_profile_must_be_named():
     assert any("localhostProfile" in str(problem) for problem in kind.validate_create(obj))
 
 
-def test_cve_2025_0426_checkpoints_are_for_who_may_ask_the_kubelet_for_them():
+def test_checkpoints_are_a_right_of_their_own():
     """Its own kind of access to nodes; the roles for reading metrics and logs do not have it."""
     from peavine.apiserver.bootstrap import policy
 
@@ -294,12 +294,6 @@ def test_cve_2024_10220_git_volumes_are_not_mounted():
     obj = pod(volumes=[{"name": "g", "gitRepo": {"repository": "https://example.com/evil.git"}}])
     with pytest.raises(VolumeError, match="git volumes are disabled"):
         asyncio.run(VolumeManager(None).set_up(obj))  # type: ignore[arg-type]
-
-
-def test_cve_2021_25743_names_of_objects_cannot_drive_a_terminal():
-    from peavine.cli.failures import printable
-
-    assert "\x1b" not in printable("\x1b]0;owned\x07 rm -rf")
 
 
 def test_cve_2022_3172_an_aggregated_server_cannot_send_clients_elsewhere(tmp_path):
