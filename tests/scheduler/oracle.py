@@ -4,6 +4,7 @@
 state)` the weighted total of every feasible node. Shares nothing with the arrays but the parsing of quantities.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -261,6 +262,42 @@ def score_least_allocated(pod, nodes, state):
         return sum(parts) // len(parts) if parts else 0
 
     return by_name(nodes, one)
+
+
+def score_room(pod, node, state, kind, resources, shape):
+    """NodeResourcesFit by any strategy, of one node."""
+    room, mine, total, weights = allocatable(node), requests(pod), 0, 0
+    for resource in resources:
+        name, weight = resource["name"], resource["weight"]
+        if not room.get(name) or (name not in ("cpu", "memory") and not mine.get(name)):
+            continue
+        if name in ("cpu", "memory"):
+            n = ("cpu", "memory").index(name)
+            used = sum(nonzero(p)[n] for p in state.on(node)) + nonzero(pod)[n]
+        else:
+            used = sum(requests(p).get(name, 0) for p in state.on(node)) + mine.get(name, 0)
+        if kind == "LeastAllocated":
+            score = (room[name] - used) * 100 // room[name] if used <= room[name] else 0
+        elif kind == "MostAllocated":
+            score = min(used, room[name]) * 100 // room[name]
+        else:
+            score = on_shape(used * 100 // room[name] if used <= room[name] else 100, shape)
+            if score == 0:
+                continue
+        total, weights = total + score * weight, weights + weight
+    if not weights:
+        return 0
+    return math.floor(total / weights + 0.5) if kind == "RequestedToCapacityRatio" else total // weights
+
+
+def on_shape(use, shape):
+    points = [(p["utilization"], p["score"] * 10) for p in shape]
+    if use <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if use <= x1:
+            return y0 + math.trunc((y1 - y0) * (use - x0) / (x1 - x0))
+    return points[-1][1]
 
 
 def score_balance(pod, nodes, state):

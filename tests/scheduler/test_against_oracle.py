@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from peavine.scheduler.cluster import Cluster
 from peavine.scheduler.context import Context
 from peavine.scheduler.evaluation import Evaluation
+from peavine.scheduler.nodes import ALL
+from peavine.scheduler.plugins.node_resources import NodeResourcesFit
 from peavine.scheduler.preemption import Preemption
 from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.template import Pod, Templates
@@ -399,3 +401,32 @@ def test_preemption_takes_the_victims_that_the_plain_rules_take(data):
     assert {p.name for p in outcome.candidate.victims} == names
     assert cost == outcome.candidate.cost[:4] == min(cost for cost, _ in possible.values())
     _compare(evaluation, world.cluster, incoming, state)
+
+
+_SHAPE = [{"utilization": 0, "score": 2}, {"utilization": 40, "score": 10}, {"utilization": 90, "score": 0}]
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_other_ways_to_rate_room_are_those_of_the_plain_rules(data):
+    draw = data.draw
+    sizes = st.integers(1, 12).map(str)
+    nodes = [node(f"n{n}", cpu=draw(sizes), memory=draw(sizes) + "Gi", example_com__x=draw(sizes)) for n in range(3)]
+    resources = [{"name": name, "weight": draw(st.integers(1, 5))} for name in ("cpu", "memory", "example-com/x")]
+
+    def asking(name, on=""):
+        made = pod(name, cpu=draw(sizes), memory=draw(sizes) + "Gi", on=on)
+        if draw(st.booleans()):
+            made["spec"]["containers"][0]["resources"]["requests"]["example-com/x"] = draw(sizes)
+        return made
+
+    pods = [asking(f"p{n}", f"n{n % 3}") for n in range(draw(st.integers(0, 4)))]
+    world, asked = World(nodes, pods), asking("asked")
+    state = oracle.State(nodes, pods)
+    for kind in ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"):
+        strategy = {"type": kind, "resources": resources, "requestedToCapacityRatio": {"shape": _SHAPE}}
+        rating = NodeResourcesFit({"scoringStrategy": strategy}).rating(world.context, world.pod(asked).template)
+        got = rating.rate(ALL, world.cluster.nodes.present)
+        for one in nodes:
+            row = world.cluster.nodes.row_of[one["metadata"]["name"]]
+            assert int(got[row]) == oracle.score_room(asked, one, state, kind, resources, _SHAPE), kind

@@ -35,6 +35,20 @@ def _pod(name):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
+async def follow(pods, version, places):
+    async for _, pod in pods.watch("default", resource_version=version):
+        if node := pod.get("spec", {}).get("nodeName"):
+            places.setdefault(pod["metadata"]["name"], set()).add(node)
+
+
+async def seen(places, bound, following):
+    """Wait until the watch has told of all of them, then end it."""
+    while len(places) < len(bound):
+        await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.wait({following})
+
+
 @pytest.mark.slow
 def test_a_scheduler_that_is_killed_at_any_point_loses_no_pod_and_overfills_no_node(tmp_path):
     async def main(client, start):
@@ -51,6 +65,9 @@ def test_a_scheduler_that_is_killed_at_any_point_loses_no_pod_and_overfills_no_n
             await nodes.patch(f"n{n}", {"status": {"allocatable": room, "capacity": room}}, subresource="status")
             await nodes.patch(f"n{n}", {"spec": {"taints": None}})
         number = NODES * PODS_A_NODE
+        places = {}  # of each pod, every node that it was ever seen on
+        version = (await pods.list("default"))["metadata"]["resourceVersion"]
+        following = asyncio.ensure_future(follow(pods, version, places))
         scheduler = start()
         created = asyncio.gather(*(pods.create(_pod(f"p{n}"), "default") for n in range(number)))
         for kill in range(KILLS):
@@ -71,6 +88,10 @@ def test_a_scheduler_that_is_killed_at_any_point_loses_no_pod_and_overfills_no_n
         scheduler.terminate()
         scheduler.wait(10)
         assert len(bound) == number
+        await asyncio.wait_for(seen(places, bound, following), 60)
+        assert {name: sorted(nodes) for name, nodes in places.items()} == {
+            pod["metadata"]["name"]: [pod["spec"]["nodeName"]] for pod in bound
+        }
         by_node = {}
         for pod in bound:
             by_node[pod["spec"]["nodeName"]] = by_node.get(pod["spec"]["nodeName"], 0) + 1

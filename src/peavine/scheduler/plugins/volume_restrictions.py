@@ -45,10 +45,18 @@ def _disk(volume: Object) -> tuple[Any, bool] | None:
     if disk := volume.get("awsElasticBlockStore"):
         return ("ebs", disk.get("volumeID")), False
     if disk := volume.get("iscsi"):
-        return ("iscsi", disk.get("iqn"), disk.get("lun")), bool(disk.get("readOnly"))
+        return ("iscsi", disk.get("iqn")), bool(disk.get("readOnly"))
     if disk := volume.get("rbd"):
-        return ("rbd", disk.get("pool"), disk.get("image")), bool(disk.get("readOnly"))
+        monitors = frozenset(disk.get("monitors") or ())
+        return ("rbd", disk.get("pool"), disk.get("image"), monitors), bool(disk.get("readOnly"))
     return None
+
+
+def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two identities are of one disk; a cluster of disks is known by any of its monitors."""
+    if a[0] == b[0] == "rbd":
+        return a[:3] == b[:3] and bool(a[3] & b[3])
+    return a == b
 
 
 class _Check(Check):
@@ -66,7 +74,7 @@ class _Check(Check):
         if self._disks:
             for row, pods in self._context.cluster.pods_on.items():
                 held = [d for pod in pods.values() for d in map(_disk, pod.template.volumes) if d]
-                mask[row] = any(a == b and not (x and y) for a, x in held for b, y in self._disks)
+                mask[row] = any(_same(a, b) and not (x and y) for a, x in held for b, y in self._disks)
         return mask
 
     def ok(self, rows: Rows = ALL) -> Mask:
