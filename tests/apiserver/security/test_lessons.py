@@ -344,6 +344,9 @@ def test_cve_2025_5187_a_node_cannot_have_itself_deleted_to_come_back_unmarked(t
             assert "ownerReferences" not in (await api("GET", "/api/v1/nodes/n")).json["metadata"]
         assert (await api("PATCH", "/api/v1/nodes/n", {"spec": {"taints": []}}, patch)).status == 403
         assert (await api("DELETE", "/api/v1/nodes/n", None, own)).status == 403
+        born = {**own, "Impersonate-User": "system:node:m"}
+        made = await api("POST", "/api/v1/nodes", {"metadata": {"name": "m", "ownerReferences": [owner]}}, born)
+        assert made.status == 403 and "ownerReferences" in made.json["message"]
         labels = {"metadata": {"labels": {"example.com/own": "yes"}}}
         assert (await api("PATCH", "/api/v1/nodes/n", labels, patch)).status == 200  # it may do what is its own
 
