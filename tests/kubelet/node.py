@@ -77,6 +77,10 @@ class TestNode:
         (net / "10-test.conflist").write_text(
             json.dumps({"cniVersion": "0.4.0", "name": self.bridge, "plugins": plugins})
         )
+        # A second runtime handler: runc under another runtime's name.
+        (d / "bin").mkdir()
+        (d / "bin" / "crun").symlink_to(shutil.which("runc") or "/usr/sbin/runc")
+        os.environ["PATH"] = f"{d}/bin:{os.environ['PATH']}"
         pki = ensure_pki(d)
         self._api = self._spawn(
             "apiserver", f"--data-dir={d}", f"--secure-port={self.port}", "--bind-address=127.0.0.1"

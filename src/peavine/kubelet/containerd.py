@@ -49,6 +49,8 @@ class Layout:
 
     data_dir: Path
     cni_bin_dir: Path = Path("/usr/lib/cni")
+    foreign_cni_conf_dir: Path | None = None
+    """Where another network than ours writes its configuration."""
     pause_image: str = PAUSE_IMAGE
     registry_hosts_dir: Path | None = None
     extra: dict[str, str] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class Layout:
 
     @property
     def cni_conf_dir(self) -> Path:
-        return self.data_dir / "cni" / "net.d"
+        return self.foreign_cni_conf_dir or self.data_dir / "cni" / "net.d"
 
 
 def containerd_command(data_dir: str | os.PathLike[str]) -> list[str]:
@@ -82,6 +84,34 @@ def _may_raise_oom_score() -> bool:
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> 24 & 1)
     return False
+
+
+def more_handlers() -> dict[str, tuple[str, str]]:
+    """Runtime handlers beside runc, for RuntimeClasses: those whose programs are on this machine.
+
+    Name -> (containerd's runtime type, binary for the runc shim or empty).
+    """
+    found = {}
+    for name in ("crun", "youki"):
+        if (binary := shutil.which(name)) is not None:
+            found[name] = ("io.containerd.runc.v2", binary)
+    for name, shim in (("runsc", "containerd-shim-runsc-v1"), ("kata", "containerd-shim-kata-v2")):
+        if shutil.which(shim) is not None:
+            found[name] = (f"io.containerd.{name}.v{shim[-1]}", "")
+    return found
+
+
+def _render_handlers(home: Path) -> str:
+    parts = []
+    for name, (kind, binary) in more_handlers().items():
+        table = f'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}'
+        parts.append(f'    [{table}]\n      runtime_type = "{kind}"\n')
+        if binary:
+            options = (
+                f'        BinaryName = "{binary}"\n        SystemdCgroup = false\n        Root = "{home}/{name}"\n'
+            )
+            parts.append(f"      [{table}.options]\n{options}")
+    return "\n".join(parts)
 
 
 def render_config(layout: Layout, *, restrict_oom_score: bool) -> str:
@@ -124,6 +154,7 @@ disabled_plugins = [{disabled}]
         SystemdCgroup = false
         Root = "{home}/runc"
 
+{_render_handlers(home)}
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{layout.cni_bin_dir}"
     conf_dir = "{layout.cni_conf_dir}"

@@ -310,6 +310,10 @@ class Kubelet:
         """Its containers have ended: what it had reserved is free."""
         self.objects.unregister(worker.uid)
         self.share_out()
+        for other in self._by_node.get(worker.node_name, ()):
+            if any(c["type"] == "PodResizePending" for c in other.more_conditions):
+                # There may be room now for what was put off.
+                other.wake()
         if self.managers is not None:
             self.managers.release(worker.uid)
 

@@ -34,6 +34,19 @@ def load(worker: PodWorker) -> None:
         worker.allocated = json.loads(_file(worker).read_text())
     except (OSError, ValueError):
         worker.allocated = {}
+    if worker.allocated:
+        worker.held = worker.kubelet.shared(as_granted(worker))
+
+
+def as_granted(worker: PodWorker) -> Object:
+    """The pod with the resources that its containers were granted, whatever its spec asks for by now."""
+    spec = worker.pod.get("spec") or {}
+    filled = {
+        field: [{**c, "resources": worker.allocated.get(c["name"], c.get("resources") or {})} for c in spec[field]]
+        for field in ("containers", "initContainers")
+        if spec.get(field)
+    }
+    return {**worker.pod, "spec": {**spec, **filled}}
 
 
 def grant(worker: PodWorker, container: Object) -> None:
@@ -131,6 +144,7 @@ async def resize(worker: PodWorker, record: PodRecord) -> bool:
             )
             return restarted
     worker.drop_conditions = frozenset(("PodResizePending", "PodResizeInProgress"))
+    worker.held = worker.kubelet.shared(as_granted(worker))
     worker.kubelet.recorder.event(worker.pod, "Normal", "ResizeCompleted", "Pod resize completed")
     return restarted
 

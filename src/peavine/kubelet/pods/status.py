@@ -386,8 +386,10 @@ def pod_status(pod: Object, record: PodRecord, look: Look) -> Object:
     if failed and phase == "Pending":
         phase = "Failed"
     status = {"phase": phase}
-    if look.forced and look.forced[0]:
-        status["phase"], reason, message = look.forced
+    # Who watches for the end of a pod may reuse what it held: it has ended only once nothing of it runs.
+    forced = look.forced if look.finished or not record.running() else None
+    if forced and forced[0]:
+        status["phase"], reason, message = forced
         if reason:
             status["reason"] = reason
         if message:

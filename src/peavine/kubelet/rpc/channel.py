@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,8 +15,12 @@ MESSAGE_BYTES_MAX = 16 << 20
 RECONNECT_MILLISECONDS_MAX = 500
 
 
+# What gRPC understands as a target; anything else is the path of a Unix socket.
+SCHEMES = ("unix:", "ipv4:", "ipv6:", "dns:")
+
+
 class Channel:
-    """Calls the methods of `services`: service name -> {method: (request message, response message)}."""
+    """One connection to a server: a path, or a gRPC target such as `unix:///run/x.sock` or `ipv4:10.0.0.1:80`."""
 
     def __init__(self, target: str, codec: Codec) -> None:
         import grpc.aio
@@ -23,7 +28,7 @@ class Channel:
         self.target = target
         self._codec = codec
         self._channel = grpc.aio.insecure_channel(
-            target if "://" in target or target.startswith("unix:") else f"unix://{target}",
+            target if target.startswith(SCHEMES) else f"unix://{os.path.abspath(target)}",
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

@@ -1,0 +1,315 @@
+"""The finer points of a pod's life on containerd: stop signals, order of sidecars, resources of the whole pod, resizes
+that wait, runtime classes, gRPC probes, pressure."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peavine.linux import cgroups
+from tests.kubelet.node import NODE, TestNode
+from tests.kubelet.test_node_on_containerd import group_of
+from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
+
+pytestmark = pytest.mark.root
+Object = dict[str, Any]
+
+
+def on_host(node: TestNode, name: str) -> tuple[Path, Object, list[Object]]:
+    """A directory of the host, its mount at /v, and the pod's volumes."""
+    path = node.directory / name
+    path.mkdir()
+    return path, {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, [{"name": "v", "hostPath": {"path": str(path)}}]
+
+
+def test_a_containers_own_stop_signal_ends_it(node: TestNode) -> None:
+    path, mount, volumes = on_host(node, "signals")
+    script = (
+        'for s in TERM USR1; do trap "echo $s >> /v/o; exit 0" $s; done; touch /v/up; while true; do sleep 0.1; done'
+    )
+    container = {**sh(script), **mount, "lifecycle": {"stopSignal": "SIGUSR1"}}
+    pod = node.start_pod(
+        node.pod("signalled", container, volumes=volumes, os={"name": "linux"}, terminationGracePeriodSeconds=30)
+    )
+    assert state(pod)["stopSignal"] == "SIGUSR1"
+    node.until((path / "up").exists, bool, "its traps are set")
+    node.delete("signalled")
+    assert (path / "o").read_text() == "USR1\n"
+
+
+def test_sidecars_start_in_order_and_end_in_reverse(node: TestNode) -> None:
+    path, mount, volumes = on_host(node, "order")
+
+    def container(name: str) -> Object:
+        script = f"trap 'echo -{name} >> /v/o; exit 0' TERM; echo {name} >> /v/o; touch /v/{name};"
+        script += " while true; do sleep 0.1; done"
+        return {"name": name, **sh(script), **mount}
+
+    def sidecar(name: str) -> Object:
+        probe = {"exec": {"command": ["test", "-f", f"/v/{name}"]}, "periodSeconds": 1}
+        return {**container(name), "restartPolicy": "Always", "startupProbe": probe}
+
+    node.start_pod(
+        node.pod(
+            "ordered",
+            container("main"),
+            initContainers=[sidecar("one"), {"name": "init", **sh("echo init >> /v/o"), **mount}, sidecar("two")],
+            volumes=volumes,
+            terminationGracePeriodSeconds=20,
+        )
+    )
+    node.until(lambda: "main" in (path / "o").read_text(), bool, "main runs")
+    node.delete("ordered")
+    assert (path / "o").read_text().split() == ["one", "init", "two", "main", "-main", "-two", "-one"]
+
+
+def test_a_pods_own_resources_bound_its_containers_together(node: TestNode) -> None:
+    amounts = {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"cpu": "300m", "memory": "96Mi"}}
+    pod = node.start_pod(node.pod("together", FOREVER, FOREVER, resources=amounts))
+    assert pod["status"]["qosClass"] == "Burstable"
+    inner = group_of(node, pod)
+    outer = os.path.dirname(inner)
+    assert cgroups.usage(outer).memory_limit_bytes == 96 << 20
+    details = cgroups.details(outer)
+    assert details.cpu_quota == 30_000 and details.cpu_shares in (102, 103, 104)
+    assert cgroups.usage(inner).memory_limit_bytes > 1 << 40 or cgroups.usage(inner).memory_limit_bytes == 0
+    node.delete("together", 0)
+
+
+def test_a_resize_that_must_wait_happens_once_there_is_room(node: TestNode) -> None:
+    nodes = node.client.resource("v1", "nodes")
+    cores = int(node.run(nodes.get(NODE))["status"]["allocatable"]["cpu"])
+    pod = node.start_pod(node.pod("waits", {**FOREVER, "resources": {"requests": {"cpu": "100m"}}}))
+    most = {"requests": {"cpu": f"{cores * 1000 - 400}m"}}
+    node.start_pod(node.pod("crowds", {**FOREVER, "resources": most}))
+    bigger = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "900m"}}}]}}
+    pods = node.client.resource("v1", "pods")
+    node.run(pods.patch("waits", bigger, "default", type="strategic", subresource="resize"))
+    found = node.wait("waits", lambda p: condition(p, "PodResizePending"))
+    assert condition(found, "PodResizePending")["reason"] == "Deferred"
+    assert state(found)["allocatedResources"] == {"cpu": "100m"}
+    node.restart_kubelet()
+    assert condition(node.get("waits"), "PodResizePending")["reason"] == "Deferred"
+    node.delete("crowds", 0)
+    found = node.wait("waits", lambda p: (state(p).get("allocatedResources") or {}).get("cpu") == "900m")
+    node.wait("waits", lambda p: not condition(p, "PodResizePending") and not condition(p, "PodResizeInProgress"))
+    assert node.container_id(found) == node.container_id(pod)
+    assert cgroups.details(group_of(node, found)).cpu_shares in (921, 920, 922)
+    node.delete("waits", 0)
+
+
+def test_a_runtime_class_chooses_the_handler_and_adds_its_overhead(node: TestNode) -> None:
+    classes = node.client.resource("node.k8s.io/v1", "runtimeclasses")
+    body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"}
+    overhead = {"podFixed": {"cpu": "50m", "memory": "16Mi"}}
+    node.run(classes.create({**body, "metadata": {"name": "other"}, "handler": "crun", "overhead": overhead}))
+    node.run(classes.create({**body, "metadata": {"name": "nowhere"}, "handler": "absent"}))
+    amounts = {"cpu": "100m", "memory": "32Mi"}
+    resources = {"requests": amounts, "limits": amounts}
+    pod = node.start_pod(node.pod("classed", {**FOREVER, "resources": resources}, runtimeClassName="other"))
+    assert pod["spec"]["overhead"] == overhead["podFixed"]
+    (sandbox,) = node.run(node.cri.list_sandboxes({"io.kubernetes.pod.uid": pod["metadata"]["uid"]}))
+    assert sandbox["runtime_handler"] == "crun"
+    outer = os.path.dirname(group_of(node, pod))
+    assert cgroups.usage(outer).memory_limit_bytes == (32 + 16) << 20
+    assert cgroups.details(outer).cpu_quota == 15_000
+    node.create(node.pod("unclassed", FOREVER, runtimeClassName="nowhere"))
+    assert "absent" in node.wait_event("unclassed", "FailedCreatePodSandBox")
+    for name in ("classed", "unclassed"):
+        node.delete(name, 0)
+    for name in ("other", "nowhere"):
+        node.run(classes.delete(name))
+
+
+@contextmanager
+def health_server(address: str, answers: dict[str, int]) -> Iterator[int]:
+    """A gRPC server of grpcio with the health service; `answers`: service -> status. Yields its port."""
+    import grpc
+
+    def check(request: bytes, context: Any) -> bytes:
+        # HealthCheckRequest: field 1 is the service; HealthCheckResponse: field 1 is the status.
+        service = request[2:].decode() if request else ""
+        if service not in answers:
+            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return b"\x08" + bytes([answers[service]])
+
+    handler = grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    )
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port(f"{address}:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
+
+
+def test_grpc_probes_ask_the_health_service(node: TestNode) -> None:
+    answers = {"": 1, "ready": 2}
+    with health_server(node.address, answers) as port:
+        container = {
+            **FOREVER,
+            "startupProbe": {"grpc": {"port": port}, "periodSeconds": 1},
+            "readinessProbe": {"grpc": {"port": port, "service": "ready"}, "periodSeconds": 1},
+        }
+        # On the node's network the pod's address is the node's: the server answers there.
+        node.create(node.pod("health", container, hostNetwork=True))
+        unhealthy = node.wait_event("health", "Unhealthy", "Readiness probe failed")
+        assert 'service unhealthy (responded with "NOT_SERVING")' in unhealthy
+        assert state(node.get("health"))["started"] is True
+        answers["ready"] = 1
+        node.wait("health", lambda p: state(p)["ready"], "the service serves")
+        del answers["ready"]
+        node.wait("health", lambda p: not state(p)["ready"], "nobody knows the service any more", 30)
+        node.delete("health", 0)
+
+
+def conditions(node: TestNode) -> dict[str, str]:
+    found = node.run(node.client.resource("v1", "nodes").get(NODE))
+    return {c["type"]: c["status"] for c in found["status"]["conditions"]}
+
+
+def test_short_disks_inodes_and_processes_are_conditions_and_evict(node: TestNode) -> None:
+    # It keeps the image in use, which a node short of disk would remove.
+    node.start_pod(node.pod("keeper", FOREVER, priorityClassName="system-node-critical"))
+    node.start_pod(node.pod("victim1", FOREVER))
+    flags = "nodefs.available<100%,nodefs.inodesFree<100%,pid.available<100%"
+    node.restart_kubelet(f"--eviction-hard={flags}", "--eviction-pressure-transition-period=1")
+    try:
+        pod = node.wait("victim1", lambda p: p["status"].get("phase") == "Failed", seconds=30)
+        assert pod["status"]["reason"] == "Evicted"
+        assert pod["status"]["message"].startswith("The node was low on resource: ")
+        assert condition(pod, "DisruptionTarget")["reason"] == "TerminationByKubelet"
+        node.until(
+            lambda: conditions(node),
+            lambda c: (c["DiskPressure"], c["PIDPressure"], c["MemoryPressure"]) == ("True", "True", "False"),
+            "both conditions",
+        )
+        assert node.get("keeper")["status"]["phase"] == "Running"
+    finally:
+        node.restart_kubelet()
+    node.until(lambda: conditions(node), lambda c: c["DiskPressure"] == c["PIDPressure"] == "False", "they pass")
+    for name in ("victim1", "keeper"):
+        node.delete(name, 0)
+
+
+def test_a_soft_threshold_waits_and_leaves_time_to_end(node: TestNode) -> None:
+    path, mount, volumes = on_host(node, "softly")
+    script = "trap 'echo ended well > /v/o; exit 0' TERM; touch /v/up; while true; do sleep 0.1; done"
+    container = {**sh(script), **mount}
+    node.start_pod(node.pod("softly", container, volumes=volumes, terminationGracePeriodSeconds=60))
+    node.until((path / "up").exists, bool, "its trap is set")
+    node.restart_kubelet(
+        "--eviction-hard=",
+        "--eviction-soft=memory.available<100Ti",
+        "--eviction-soft-grace-period=memory.available=2s",
+        "--eviction-max-pod-grace-period=20",
+        "--eviction-pressure-transition-period=1",
+    )
+    try:
+        node.until(lambda: conditions(node), lambda c: c["MemoryPressure"] == "True", "the condition comes first")
+        pod = node.wait("softly", lambda p: p["status"].get("phase") == "Failed", seconds=40)
+        assert pod["status"]["reason"] == "Evicted" and (path / "o").read_text() == "ended well\n"
+    finally:
+        node.restart_kubelet()
+    node.delete("softly", 0)
+
+
+def test_what_the_node_reserves_no_pod_gets(node: TestNode) -> None:
+    status = node.run(node.client.resource("v1", "nodes").get(NODE))["status"]
+    from peavine.machinery.quantity import parse_quantity
+
+    node.restart_kubelet("--system-reserved=cpu=500m,memory=1Gi", "--kube-reserved=memory=512Mi", "--eviction-hard=")
+    try:
+        cpu, memory = (parse_quantity(status["capacity"][name]) for name in ("cpu", "memory"))
+
+        def amounts() -> tuple[int, int]:
+            found = node.run(node.client.resource("v1", "nodes").get(NODE))["status"]["allocatable"]
+            return parse_quantity(found["cpu"]).milli(), parse_quantity(found["memory"]).value()
+
+        wanted = (cpu.milli() - 500, memory.value() - (1536 << 20))
+        node.until(amounts, lambda found: found == wanted, "allocatable is less")
+        from peavine.cmd.kubelet import cgroup_root
+
+        group = f"{cgroup_root(str(node.directory))}/kubepods"
+        assert abs(cgroups.usage(group).memory_limit_bytes - wanted[1]) < 1 << 20
+    finally:
+        node.restart_kubelet()
+
+
+def test_pods_that_the_schedulers_predicates_refuse_fail_at_once(node: TestNode) -> None:
+    ports = [{"containerPort": 80, "hostPort": 34567}]
+    node.start_pod(node.pod("first", {**FOREVER, "ports": ports}))
+    refused = node.finish_pod(node.pod("second", {**FOREVER, "ports": ports}))
+    assert refused["status"]["reason"] == "NodePorts"
+    assert refused["status"]["message"].startswith("Pod was rejected: Predicate NodePorts failed")
+    if not Path("/sys/module/apparmor/parameters/enabled").exists():
+        confined = {**FOREVER, "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+        refused = node.finish_pod(node.pod("confined", confined))
+        assert refused["status"]["reason"] == "AppArmor"
+        assert "AppArmor is not enabled on the host" in refused["status"]["message"]
+        node.delete("confined", 0)
+    for name in ("first", "second"):
+        node.delete(name, 0)
+
+
+def test_apparmor_profiles_are_applied(node: TestNode) -> None:
+    if not Path("/sys/module/apparmor/parameters/enabled").exists():
+        pytest.skip("this kernel has no AppArmor")
+    confined = {**FOREVER, "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+    pod = node.start_pod(node.pod("profiled", confined))
+    assert "enforce" in node.exec(pod, "cat", "/proc/1/attr/current")
+    node.delete("profiled", 0)
+
+
+def test_selinux_labels_are_applied(node: TestNode) -> None:
+    if not Path("/sys/fs/selinux/enforce").exists():
+        pytest.skip("this kernel has no SELinux")
+    context = {"seLinuxOptions": {"level": "s0:c123,c456"}}
+    pod = node.start_pod(node.pod("labelled", {**FOREVER, "securityContext": context}))
+    assert "s0:c123,c456" in node.exec(pod, "cat", "/proc/1/attr/current")
+    node.delete("labelled", 0)
+
+
+def test_swap_is_refused_or_limited_as_the_machine_allows(node: TestNode) -> None:
+    if cgroups.is_unified():
+        pytest.skip("this machine has control groups of version 2: nothing to refuse")
+    node.kill_kubelet()
+    node.start_kubelet("--swap-behavior=LimitedSwap", wait=False)
+    assert node.kubelet is not None and node.kubelet.wait(30) == 1
+    assert "LimitedSwap needs control groups of version 2" in node.log_tail()
+    node.kubelet = None
+    node.start_kubelet()
+
+
+def test_memory_and_topology_managers_bind_a_container_to_its_node(node: TestNode) -> None:
+    node.restart_kubelet(
+        "--cpu-manager-policy=static",
+        "--reserved-cpus=0",
+        "--memory-manager-policy=Static",
+        "--system-reserved=memory=1Gi",
+        "--reserved-memory=0:memory=1124Mi",
+        "--topology-manager-policy=single-numa-node",
+        "--topology-manager-scope=pod",
+    )
+    try:
+        amounts = {"cpu": "1", "memory": "64Mi"}
+        pod = node.start_pod(node.pod("bound", {**FOREVER, "resources": {"requests": amounts, "limits": amounts}}))
+        status = node.exec(pod, "cat", "/proc/1/status")
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        assert fields["Mems_allowed_list"].strip() == "0"
+        assert len(fields["Cpus_allowed_list"].strip()) == 1 and fields["Cpus_allowed_list"].strip() != "0"
+        state_ = json.loads((node.directory / "kubelet" / "memory_manager_state").read_text())
+        assert state_["entries"][pod["metadata"]["uid"]]["c"]["amounts"] == {"memory": 64 << 20}
+        node.delete("bound", 0)
+    finally:
+        node.restart_kubelet()
