@@ -133,6 +133,8 @@ class Announcer:
             tasks.start(self._renew(), name="announcer lease")
             await self._leases.synced.wait()
             await self._slices.synced.wait()
+            # The others' Leases, which may begin at the same moment, have come by then.
+            await self._clock.sleep(2 * renew_seconds)
             await self._hold()
 
     def _lease(self, lease: Object) -> None:
