@@ -275,3 +275,20 @@ def test_a_percentage_of_nodes_still_finds_a_place():
             assert len(set(api.bound().values())) == 150
 
     asyncio.run(main())
+
+
+def test_a_pod_that_needs_a_new_kubelet_waits_until_one_says_that_it_is():
+    async def main():
+        async with running(node("old")) as (api, _):
+            needs = pod("p")
+            needs["spec"]["containers"][0]["restartPolicyRules"] = [{"action": "RestartAllContainers"}]
+            api.put("pods", needs)
+            await api.until(lambda: _condition(api, "p"))
+            message = _condition(api, "p")["message"]
+            assert message.startswith("0/1 nodes are available: 1 node(s) didn't match Pod's required features. ")
+            new = node("old")
+            new["status"]["declaredFeatures"] = ["RestartAllContainersOnContainerExits"]
+            api.put("nodes", new)
+            await api.until(api.bound)
+
+    asyncio.run(main())

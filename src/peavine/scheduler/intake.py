@@ -285,6 +285,8 @@ def node_events(old: Object, new: Object) -> list[str]:
         events.append("Node/UpdateLabel")
     if (a.get("taints") or []) != (b.get("taints") or []):
         events.append("Node/UpdateTaint")
+    if c.get("declaredFeatures") != d.get("declaredFeatures"):
+        events.append("Node/UpdateDeclaredFeature")
     if bool(a.get("unschedulable")) != bool(b.get("unschedulable")):
         events.append("Node/Update")
     return events
@@ -305,11 +307,12 @@ _POD_SPEC = frozenset(
         "schedulingGates",
         "schedulingGroup",
         "resourceClaims",
+        "hostNetwork",
         "volumes",
         "terminationGracePeriodSeconds",
     )
 )
-_CONTAINER = ("name", "image", "resources", "ports", "restartPolicy")
+_CONTAINER = ("name", "image", "resources", "ports", "restartPolicy", "restartPolicyRules")
 _POD_STATUS = ("conditions", "nominatedNodeName", "startTime", "phase", "resourceClaimStatuses")
 
 
@@ -325,6 +328,8 @@ def trimmed_pod(obj: Object) -> Object:
     """A pod as far as scheduling reads it: a third of its size in memory."""
     spec, status = obj["spec"], obj.get("status") or {}
     slim: dict[str, Any] = {k: v for k, v in spec.items() if k in _POD_SPEC and v}
+    if spec.get("hostUsers") is False:
+        slim["hostUsers"] = False
     for part in ("containers", "initContainers"):
         if part in spec:
             slim[part] = [{k: c[k] for k in _CONTAINER if c.get(k)} for c in spec[part]]
@@ -356,5 +361,5 @@ def _is_plain(volume: Object) -> bool:
 
 def trimmed_node(obj: Object) -> Object:
     status = obj.get("status") or {}
-    obj["status"] = {k: status[k] for k in ("allocatable", "images", "conditions") if k in status}
+    obj["status"] = {k: status[k] for k in ("allocatable", "images", "conditions", "declaredFeatures") if k in status}
     return trimmed(obj)

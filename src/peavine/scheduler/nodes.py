@@ -237,4 +237,6 @@ def _same(old: Object, new: Object) -> bool:
     if (old["metadata"].get("labels") or {}) != (new["metadata"].get("labels") or {}):
         return False
     c, d = old.get("status") or {}, new.get("status") or {}
+    if c.get("declaredFeatures") != d.get("declaredFeatures"):
+        return False
     return c.get("allocatable") == d.get("allocatable") and (c.get("images") or []) == (d.get("images") or [])

@@ -46,6 +46,7 @@ PLUGINS: dict[str, tuple[str, ...]] = {
     "NodeResourcesBalancedAllocation": _SCORES,
     "ImageLocality": ("score",),
     "DefaultBinder": ("bind",),
+    "NodeDeclaredFeatures": _FILTERS,
 }
 WEIGHTS = {"TaintToleration": 3, "NodeAffinity": 2, "PodTopologySpread": 2, "InterPodAffinity": 2}
 # Plugins whose filter, or score, cannot do without what they find out before it.

@@ -84,6 +84,7 @@ class Template:
         "cohorts",
         "containers",
         "extended",
+        "features",
         "gated",
         "group",
         "host_ports",
@@ -127,6 +128,7 @@ class Template:
         }
         self.requests = {name: amount for name, amount in self.requests.items() if amount > 0}
         self.nonzero: tuple[int, int] = _nonzero(pod)
+        self.features = _features(spec)
         # What a device plugin, or a device class, may provide.
         self.extended = frozenset(n for n in self.requests if is_extended(n) or n.startswith(CLASS_PREFIX))
         self.containers = _asking(spec) if self.extended else []
@@ -263,6 +265,7 @@ def _signature(pod: Object, pinned_required: Object | None) -> bytes:
         [(_container(c), c.get("restartPolicy")) for c in spec.get("initContainers") or ()],
         volumes,
         meta["name"] if any("ephemeral" in v for v in volumes) else None,
+        sorted(_features(spec)),
         _resource_claims(pod),
         [(s.get("allocatedResources"), s.get("resources")) for s in status.get("containerStatuses") or ()],
     ]
@@ -332,6 +335,17 @@ def _scheduled_by(volume: Object) -> bool:
             "csi",
         )
     )
+
+
+def _features(spec: Object) -> frozenset[str]:
+    """What the pod needs of a kubelet that not every kubelet has."""
+    needed = set()
+    for container in _image_containers(spec):
+        if any(rule.get("action") == "RestartAllContainers" for rule in container.get("restartPolicyRules") or ()):
+            needed.add("RestartAllContainersOnContainerExits")
+    if spec.get("hostNetwork") and spec.get("hostUsers") is False:
+        needed.add("UserNamespacesHostNetworkSupport")
+    return frozenset(needed)
 
 
 def _asking(spec: Object) -> list[Asking]:

@@ -6,6 +6,7 @@ from peavine.scheduler.plugins.dynamic_resources import DynamicResources
 from peavine.scheduler.plugins.image_locality import ImageLocality
 from peavine.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from peavine.scheduler.plugins.node_affinity import NodeAffinity
+from peavine.scheduler.plugins.node_declared_features import NodeDeclaredFeatures
 from peavine.scheduler.plugins.node_name import NodeName
 from peavine.scheduler.plugins.node_ports import NodePorts
 from peavine.scheduler.plugins.node_resources import NodeResourcesBalancedAllocation, NodeResourcesFit
@@ -34,6 +35,7 @@ DEFAULT_PLUGINS: tuple[tuple[type[Plugin], int], ...] = (
     (DynamicResources, 0),
     (NodeResourcesBalancedAllocation, 1),
     (ImageLocality, 1),
+    (NodeDeclaredFeatures, 0),
 )
 
 __all__ = ["DEFAULT_PLUGINS", "Check", "Plugin", "Rating", "Rejected"]
