@@ -40,6 +40,7 @@ from peavine.scheduler.profiles import default_profile
 from peavine.scheduler.queue import Queued, SchedulingQueue
 from peavine.scheduler.sampling import Sampling
 from peavine.scheduler.template import Object, Pod, Templates
+from peavine.scheduler.writes import Writes, condition_patch
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class Scheduler:
         self.recorders = {name: EventRecorder(client, name, clock=clock) for name in self.profiles}
         self._pods = client.resource("v1", "pods")
         self._calls = asyncio.Semaphore(CALLS_MAX)
+        self._writes = Writes(client, self._calls, clock)
         self._tasks: Scope | None = None
         self._plugins_shown: set[tuple[str, str]] = set()  # in the gauge of unschedulable pods
 
@@ -485,13 +487,15 @@ class Scheduler:
                 self.cluster.denominate(other.key)
                 other.nominated = ""
                 self.queue.activate(other.key)
-                self._start(self._patch_status(other, {"nominatedNodeName": None}))
+                self._start(self._writes.patch_status(other, {"nominatedNodeName": None}))
         self.cluster.nominate(pod, node)
         self._start(self._remove_victims(profile, pod, node, candidate.victims))
 
     async def _remove_victims(self, profile: Profile, pod: Pod, node: str, victims: tuple[Pod, ...]) -> None:
         started = time.perf_counter()
-        removed = await asyncio.gather(*(self._remove(profile, pod, node, victim) for victim in victims))
+        removed = await asyncio.gather(
+            *(self._writes.remove(self.recorders[profile.name], profile.name, pod, node, victim) for victim in victims)
+        )
         result = "success" if all(removed) else "error"
         metrics.PREEMPTIONS.labels(result).inc()
         metrics.PREEMPTION_SECONDS.labels(result).observe(time.perf_counter() - started)
@@ -501,45 +505,11 @@ class Scheduler:
         if not all(removed) or not any(self.cluster.pods.get(v.key) is v for v in victims):
             self.queue.activate(pod.key)
 
-    async def _remove(self, profile: Profile, pod: Pod, node: str, victim: Pod) -> bool:
-        """Mark and delete one victim; False where that failed."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.time()))
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{profile.name}: preempting to accommodate a higher priority pod",
-            "lastTransitionTime": stamp,
-        }
-        if not victim.deleting:
-            await self._patch_status(victim, {"conditions": [condition]})
-            try:
-                async with self._calls:
-                    await self._pods.delete(victim.name, victim.namespace, uid=victim.uid or None)
-            except (ApiError, Unreachable, ConnectionError, TimeoutError) as error:
-                if not isinstance(error, ApiError) or error.code not in (404, 409):
-                    log.warning("preemption of %s/%s: %s", victim.namespace, victim.name, error)
-                    return False
-        self.recorders[profile.name].event(
-            victim.object, "Normal", "Preempted", f"Preempted by pod {pod.uid} on node {node}"
-        )
-        return True
-
-    async def _patch_status(self, pod: Pod, status: Object) -> None:
-        try:
-            async with self._calls:
-                await self._pods.patch(
-                    pod.name, {"status": status}, pod.namespace, type="strategic", subresource="status"
-                )
-        except (ApiError, Unreachable, ConnectionError, TimeoutError) as error:
-            if not isinstance(error, ApiError) or error.code != 404:
-                log.warning("status of %s/%s: %s", pod.namespace, pod.name, error)
-
     def _set_condition(self, pod: Pod, reason: str, message: str) -> None:
         """PodScheduled=False on the pod, and its nominated node, if it does not say so already."""
         patch = condition_patch(pod.object, reason, message, pod.nominated, self._clock.time())
         if patch is not None:
-            self._start(self._patch_status(pod, patch))
+            self._start(self._writes.patch_status(pod, patch))
 
     def _set_gauges(self) -> None:
         self.evaluations.counted()
@@ -562,26 +532,6 @@ class Refused(Exception):
     ) -> None:
         super().__init__(message)
         self.message, self.plugins, self.preemption = message, plugins, preemption
-
-
-def condition_patch(pod: Object, reason: str, message: str, nominated: str, now: float) -> Object | None:
-    """The patch of a pod's status that says why it is not scheduled; None where it would change nothing."""
-    status = pod.get("status") or {}
-    old: Object = next((c for c in status.get("conditions") or () if c.get("type") == "PodScheduled"), {})
-    generation = pod["metadata"].get("generation")
-    wanted = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
-    if generation:
-        wanted["observedGeneration"] = generation
-    patch: Object = {}
-    if any(old.get(key) != value for key, value in wanted.items()):
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-        same = old.get("status") == "False" and old.get("lastTransitionTime")
-        patch["conditions"] = [
-            {**wanted, "lastProbeTime": None, "lastTransitionTime": old["lastTransitionTime"] if same else stamp}
-        ]
-    if (status.get("nominatedNodeName") or "") != nominated:
-        patch["nominatedNodeName"] = nominated or None
-    return patch or None
 
 
 def _reserves(profile: Profile, plugin: str) -> bool:
