@@ -94,6 +94,11 @@ def test_a_host_has_all_processes_of_a_node_in_its_namespace_and_the_machine_a_w
     assert "--pods=false" in by_name["network"].command
 
 
+def test_another_network_takes_the_place_of_ours():
+    names = [p.name for p in processes(cluster(cni="/etc/cni/net.d:/opt/cni/bin"))]
+    assert "network" not in names and "proxy" in names
+
+
 def test_flags_of_one_component_come_after_ours():
     given = cluster(extra={"scheduler": ["--v=4"]})
     by_name = {p.name: p.command for p in processes(given)}

@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from peavine.cmd.cluster import Cluster
 from peavine.linux import namespaces
 from tests.e2e.conftest import IMAGE, PEAVINE, Kubectl, kubectl_versions, nothing_left, traces, until
 
@@ -27,6 +28,8 @@ class Machine:
     def __enter__(self):
         namespaces.create(self.name)
         self.run("ip", "link", "set", "lo", "up")
+        # An address that is not loopback, for clusters that make no bridge of hosts.
+        self.run("ip", "address", "add", "10.9.9.9/32", "dev", "lo")
         return self
 
     def __exit__(self, *_):
@@ -34,7 +37,9 @@ class Machine:
 
     def run(self, *command, timeout=180):
         with namespaces.inside(self.name):
-            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout).stdout
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
 
     def peavine(self, *args):
         return self.run(*PEAVINE, *args)
@@ -58,17 +63,18 @@ def cluster(directory, *flags):
     with Machine(f"{directory.name}-{os.getpid()}") as machine:
         with namespaces.inside(machine.name):
             before = traces(directory)
-        names = namespaces.names()
         try:
             machine.peavine("up", f"--data-dir={directory}", f"--secure-port={PORT}", "--node-name=m", *flags)
+            made = Cluster.load(directory)
             yield machine, InsideKubectl(machine, directory / "admin.kubeconfig")
-        except subprocess.CalledProcessError as error:
-            pytest.fail(f"{error}: {error.stderr}\n{_logs(directory)}")
+        except BaseException:
+            print(_logs(directory))
+            raise
         finally:
             machine.peavine("down", f"--data-dir={directory}", "--purge")
         with namespaces.inside(machine.name):
             until(lambda: nothing_left(directory, before), 10, f"left: {traces(directory) - before}")
-        assert not {name for name in namespaces.names() - names if name.startswith("peavine-")}
+        assert not namespaces.names() & {host.namespace for host in made.hosts}
         assert not directory.exists()
 
 
@@ -158,7 +164,13 @@ def fetched(kubectl, pod, urls):
 
 def test_every_host_is_a_node_with_an_address_and_a_pod_subnet_of_its_own(many):
     _, kubectl = many
-    assert addresses(kubectl) == {"m-11": "10.4.7.11", "m-21": "10.4.7.21", "m-22": "10.4.7.22"}
+    found = addresses(kubectl)
+    assert list(found) == ["m-11", "m-21", "m-22"]
+    # 10.4.7.0/24, unless another cluster of this machine has that.
+    assert {name: address.rpartition(".")[2] for name, address in found.items()} == {
+        "m-11": "11", "m-21": "21", "m-22": "22",
+    }  # fmt: skip
+    assert len({address.rpartition(".")[0] for address in found.values()}) == 1
     subnets = {n["metadata"]["name"]: n["spec"]["podCIDR"] for n in kubectl.json("get", "nodes")["items"]}
     assert subnets == {"m-11": "172.7.11.0/24", "m-21": "172.7.21.0/24", "m-22": "172.7.22.0/24"}
 
@@ -178,7 +190,8 @@ def test_pods_reach_pods_services_names_and_node_ports_of_every_host(many):
         assert len(said) == len(anyone) and set(said) <= set(hosts)
     # The machine is no node: its API server goes the same ways.
     assert kubectl("get", "--raw", "/api/v1/namespaces/default/services/each:80/proxy/").strip() in hosts
-    assert machine.run("curl", "-sS", "-m", "20", "http://10.4.7.1:30080/").strip() in hosts
+    node_port = f"http://{Cluster.load(kubectl.kubeconfig.rpartition('/')[0]).node_ip}:30080/"
+    assert machine.run("curl", "-sS", "-m", "20", node_port).strip() in hosts
 
 
 def test_a_lost_host_is_found_out_its_pods_move_and_names_still_resolve(many):
@@ -226,7 +239,27 @@ def test_a_second_cluster_beside_it_takes_the_next_range_and_sends_over_vxlan(ma
             urls = [*(f"http://{address}:8080/" for _, _, address in found), "http://each/"]
             said = fetched(kubectl, name, urls)
             assert said[:2] == [node for _, node, _ in found] and len(said) == 3
-        number = found[0][1].rpartition("-")[2]
-        with namespaces.inside(f"peavine-8-{number}"):
+        host = Cluster.load(kubectl.kubeconfig.rpartition("/")[0]).hosts[0]
+        with namespaces.inside(host.namespace):
             device = subprocess.run(["ip", "-d", "link", "show", "peavine.1"], capture_output=True, text=True).stdout
         assert "vxlan id 1" in device and "dstport 8472" in device
+
+
+def test_another_network_can_take_the_place_of_ours(many, tmp_path_factory):
+    """Its configuration stands in for flannel's: a bridge of its own, on the node's subnet."""
+    conf = tmp_path_factory.mktemp("cni")
+    flags = ["--network=none", f"--cni-conf-dir={conf}", "--cni-bin-dir=/usr/lib/cni", "--node-ip=10.9.9.9"]
+    with cluster(tmp_path_factory.mktemp("none"), *flags) as (_, kubectl):
+        kubectl("wait", "node/m", "--for=create", "--timeout=60s")
+        until(lambda: kubectl.json("get", "node", "m")["spec"].get("podCIDR"), 30)
+        node = kubectl.json("get", "node", "m")
+        reason = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
+        assert reason["status"] == "False" and "network" in reason["message"].lower()
+        ipam = {"type": "host-local", "dataDir": str(conf / "state"), "ranges": [[{"subnet": node["spec"]["podCIDR"]}]]}
+        bridge = {"type": "bridge", "bridge": "other0", "isGateway": True, "ipam": ipam}
+        config = {"cniVersion": "1.0.0", "name": "other", "plugins": [bridge]}
+        (conf / "20-other.conflist").write_text(json.dumps(config))
+        kubectl("wait", "node/m", "--for=condition=Ready", "--timeout=60s")
+        deploy(kubectl, talker("Deployment", "one"), 30080)
+        name, _, address = pods(kubectl, "one")[0]
+        assert address.startswith("172.7.") and fetched(kubectl, name, [f"http://{address}:8080/"]) == ["m"]

@@ -73,6 +73,8 @@ class World:
     ) -> tuple[str, str]:
         """(who answered, whom it saw) to a fresh connection from a namespace. Raises Refused or Silent."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        if protocol == "sctp" and seconds == wait_seconds:
+            seconds = 5.0  # A first packet that is lost is sent again after three.
         with self.inside(name), socket.socket(family, *KINDS[protocol]) as s:
             s.settimeout(seconds)
             if source_port:

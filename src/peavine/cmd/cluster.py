@@ -56,6 +56,8 @@ class Cluster:
     store: str = ""
     proxy_mode: str = "nftables"
     backend: str = "host-gw"
+    cni: str = ""
+    """CONFIGURATIONS:PROGRAMS, the directories of another network that takes the place of ours."""
     nodes: int = 1
     node_range: str = ""
     """Of the hosts that are network namespaces; empty where the machine itself is the node."""

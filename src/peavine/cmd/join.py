@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
         print(f"The node in {cluster.data_dir} is running already.")
     else:
         if cluster.runtime == "containerd":
-            prepare_containerd(cluster.hosts[0])
+            prepare_containerd(cluster, cluster.hosts[0])
         os.close(held)
         if args.foreground:
             from peavine.cmd import supervise

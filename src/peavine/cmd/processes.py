@@ -51,17 +51,7 @@ def node_processes(cluster: Cluster, host: Host, kubelet_identity: Sequence[str]
     resolvers = [f"--resolv-conf={cluster.directory / 'hosts' / 'resolv.conf'}"] if host.namespace else []
     listed = [
         Process("containerd", containerd_command(d), survives=True),
-        _configured(
-            cluster,
-            "network",
-            f"--hostname-override={host.node}",
-            f"--cluster-cidr={cluster.pod_range}",
-            f"--node-ip={host.address}",
-            f"--cni-conf-dir={d / 'cni/net.d'}",
-            f"--state-dir={d / 'cni/state'}",
-            f"--backend={cluster.backend}",
-            *(["--announce-load-balancers=true"] if cluster.load_balancer_pool else []),
-        ),
+        *([] if cluster.cni else [_network(cluster, host)]),
         _component(
             cluster,
             "kubelet",
@@ -93,6 +83,20 @@ def node_processes(cluster: Cluster, host: Host, kubelet_identity: Sequence[str]
         ),
     ]
     return [_in_namespace(process, host) for process in listed] if host.namespace else listed
+
+
+def _network(cluster: Cluster, host: Host) -> Process:
+    return _configured(
+        cluster,
+        "network",
+        f"--hostname-override={host.node}",
+        f"--cluster-cidr={cluster.pod_range}",
+        f"--node-ip={host.address}",
+        f"--cni-conf-dir={host.directory / 'cni/net.d'}",
+        f"--state-dir={host.directory / 'cni/state'}",
+        f"--backend={cluster.backend}",
+        *(["--announce-load-balancers=true"] if cluster.load_balancer_pool else []),
+    )
 
 
 def _joined(cluster: Cluster) -> list[Process]:
@@ -177,7 +181,7 @@ def _way_to_pods(cluster: Cluster) -> list[Process]:
             "--metrics-bind-address=",
         )
     ]
-    if cluster.backend != "none":
+    if cluster.backend != "none" and not cluster.cni:
         found.append(
             _configured(
                 cluster,

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from peavine.client import Client
 from peavine.client.transport import Unreachable
@@ -29,12 +30,16 @@ def choose_runtime(wanted: str, notes: list[str]) -> str:
     return "simulated" if wanted == "simulated" or lacking else "containerd"
 
 
-def prepare_containerd(host: Host) -> None:
+def prepare_containerd(cluster: Cluster, host: Host) -> None:
     """Its configuration; one that survived its supervisor is stopped, so that the new one finds the socket free."""
     from peavine.kubelet import containerd
 
     asyncio.run(containerd.stop(host.directory))
-    containerd.write_config(containerd.Layout(host.directory))
+    layout = containerd.Layout(host.directory)
+    if cluster.cni:
+        conf, _, programs = cluster.cni.partition(":")
+        layout = containerd.Layout(host.directory, cni_bin_dir=Path(programs), foreign_cni_conf_dir=Path(conf))
+    containerd.write_config(layout)
 
 
 def start_supervisor(cluster: Cluster) -> None:

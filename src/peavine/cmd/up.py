@@ -80,6 +80,18 @@ def flags() -> argparse.ArgumentParser:
         "--proxy-mode", choices=("nftables", "iptables", "ipvs", "userspace"), default="nftables", help="of Services"
     )
     options.add_argument("--backend", choices=("host-gw", "vxlan", "none"), default="host-gw", help="pod network")
+    options.add_argument(
+        "--network",
+        choices=("peavine", "none"),
+        default="peavine",
+        help="none: another CNI network (flannel, Calico) takes its place, and the node is ready once that is there",
+    )
+    options.add_argument("--cni-conf-dir", default="/etc/cni/net.d", help="of --network none (default: %(default)s)")
+    options.add_argument(
+        "--cni-bin-dir",
+        default="",
+        help="of --network none (default: /opt/cni/bin if it has plugins, else /usr/lib/cni)",
+    )
     options.add_argument("--ingress", action="store_true", help="run the ingress controller too (needs haproxy)")
     options.add_argument(
         "--gateway-api", action="store_true", help="the ingress controller, and the Gateway API with it (needs haproxy)"
@@ -169,6 +181,7 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         store=args.store,
         proxy_mode=args.proxy_mode,
         backend=args.backend,
+        cni=_cni(args),
         nodes=args.nodes,
         node_range=nodes,
         extra=_extra(args.extra_config),
@@ -205,6 +218,13 @@ def _node_range(args: argparse.Namespace, networks: list[str]) -> str:
     return str(network)
 
 
+def _cni(args: argparse.Namespace) -> str:
+    if args.network != "none":
+        return ""
+    usual = "/opt/cni/bin" if os.path.exists("/opt/cni/bin/loopback") else "/usr/lib/cni"
+    return f"{Path(args.cni_conf_dir).absolute()}:{args.cni_bin_dir or usual}"
+
+
 def _extra(texts: list[str]) -> dict[str, list[str]]:
     """`COMPONENT.FLAG=VALUE` of the command line, by component. Raises ValueError."""
     found: dict[str, list[str]] = {}
@@ -235,7 +255,7 @@ def prepare(cluster: Cluster) -> None:
     if cluster.node_range:
         hosts.ensure(cluster)
     for host in cluster.hosts:
-        prepare_containerd(host)
+        prepare_containerd(cluster, host)
 
 
 async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None:
@@ -246,11 +266,15 @@ async def _until_ready(cluster: Cluster, seconds: float, started: float) -> None
         if cluster.api_only:
             return
         await addons.apply(client, cluster)
+        awaited = [] if cluster.cni else cluster.node_names[:NODES_AWAITED_MAX]
         async with Scope() as tasks:
-            for name in cluster.node_names[:NODES_AWAITED_MAX]:
+            for name in awaited:
                 tasks.start(node_ready(client, name), name=name)
             if cluster.runtime == "containerd":
                 for host in cluster.hosts:
                     tasks.start(give_images(host, seconds), name=f"images of {host.node}")
         ready = time.monotonic() - started
-        print("\n".join(f"Node {name} ready after {ready:.1f} s" for name in cluster.node_names[:NODES_AWAITED_MAX]))
+        for name in awaited:
+            print(f"Node {name} ready after {ready:.1f} s")
+        if cluster.cni:
+            print(f"Nodes get ready once a network has written its configuration to {cluster.cni.partition(':')[0]}.")
