@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from peavine.api.core.podstate import unix_time
 from peavine.controllers.controller import Context, Controller, Key, Object
 from peavine.machinery.errors import ApiError
@@ -25,7 +27,7 @@ class CSRCleanerController(Controller):
             return None
         left = self._left(request)
         if left > 0:
-            return left
+            return left if left != math.inf else None
         try:
             await self.client.resource(API, "certificatesigningrequests").delete(key[1], uid=request["metadata"]["uid"])
         except ApiError as error:
@@ -43,4 +45,5 @@ class CSRCleanerController(Controller):
                 return moments[type] + seconds - now
         if "Approved" in moments and status.get("certificate"):
             return moments["Approved"] + APPROVED_SECONDS - now
-        return born + PENDING_SECONDS - now
+        # Approved and not yet signed: its signer decides.
+        return math.inf if moments else born + PENDING_SECONDS - now
