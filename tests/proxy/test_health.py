@@ -7,7 +7,7 @@ import asyncio
 import orjson
 
 from peavine.base.clock import SimulatedClock
-from peavine.network.status import StatusServer, host_and_port
+from peavine.base.pages import at, host_and_port, serve
 from peavine.proxy.health import ProxyHealth, ServiceHealth
 from peavine.proxy.model import HealthCheck
 
@@ -36,9 +36,8 @@ def test_a_proxy_is_healthy_until_changes_wait_too_long() -> None:
 
 def test_a_services_health_port_counts_and_moves_and_goes() -> None:
     async def main() -> None:
-        free = StatusServer({})
-        await free.start("127.0.0.1", 0)
-        port = free.port
+        free = await serve("127.0.0.1", 0, at({}))
+        port = free.sockets[0].getsockname()[1]
         free.close()
         health = ServiceHealth("127.0.0.1", lambda: True)
         await health.sync([HealthCheck(("n", "s"), port, 2)])

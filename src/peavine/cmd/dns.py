@@ -82,6 +82,7 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 async def _run(options: argparse.Namespace) -> None:
+    from peavine.base import pages
     from peavine.base.lifetimes import scope
     from peavine.client.informer import InformerFactory
     from peavine.client.rest import Client
@@ -91,7 +92,6 @@ async def _run(options: argparse.Namespace) -> None:
     from peavine.dns.publish import Publisher
     from peavine.dns.server import Server
     from peavine.dns.zone import Zone
-    from peavine.network.status import StatusServer, host_and_port, metrics, plain
     from peavine.wire import dns
 
     own = [options.listen, *([options.service_ip] if options.service_ip else [])]
@@ -110,33 +110,26 @@ async def _run(options: argparse.Namespace) -> None:
     informers = InformerFactory(client)
     feed = Feed(informers, server)
 
-    def exposition() -> tuple[int, str, bytes]:
-        code, kind, body = metrics()
-        return code, kind, body + dns_metrics.exposition(server)
+    def exposition() -> pages.Page:
+        page = pages.metrics()
+        return page._replace(body=page.body + dns_metrics.exposition(server))
 
-    status = StatusServer(
-        {
-            "/health": lambda: plain(200, "OK"),
-            "/healthz": lambda: plain(200, "ok"),
-            "/ready": lambda: plain(200, "OK") if server.ready else plain(503, "kubernetes"),
-            "/metrics": exposition,
-        }
-    )
-    if options.healthz_bind_address:
-        await status.start(*host_and_port(options.healthz_bind_address))
+    paths = {
+        "/health": lambda: pages.text(200, "OK"),
+        "/healthz": lambda: pages.text(200, "ok"),
+        "/ready": lambda: pages.text(200, "OK") if server.ready else pages.text(503, "kubernetes"),
+        "/metrics": exposition,
+    }
     node = options.hostname_override or socket.gethostname().lower()
     publisher = None
     if options.publish == "true":
         publisher = Publisher(informers, node, options.listen, port, options.service_ip)
-    try:
-        async with scope() as tasks:
-            tasks.start(informers.run(), name="informers")
-            serving = tasks.start(server.run(), name="server")
-            tasks.start(remove_loops(forwarder, server.was_asked), name="loop probe")
-            await feed.synced()
-            server.ready = True
-            if publisher is not None:
-                tasks.start(publisher.run(), name="publisher")
-            await serving
-    finally:
-        status.close()
+    async with pages.serving(options.healthz_bind_address, pages.at(paths)), scope() as tasks:
+        tasks.start(informers.run(), name="informers")
+        serving = tasks.start(server.run(), name="server")
+        tasks.start(remove_loops(forwarder, server.was_asked), name="loop probe")
+        await feed.synced()
+        server.ready = True
+        if publisher is not None:
+            tasks.start(publisher.run(), name="publisher")
+        await serving

@@ -84,6 +84,7 @@ def main(argv: list[str]) -> int:
 
 
 async def _run(options: argparse.Namespace) -> None:
+    from peavine.base import pages
     from peavine.base.lifetimes import scope
     from peavine.client.events import EventRecorder
     from peavine.client.informer import InformerFactory
@@ -94,7 +95,6 @@ async def _run(options: argparse.Namespace) -> None:
     from peavine.ingress.controller import Controller
     from peavine.ingress.haproxy import HAProxy
     from peavine.ingress.settings import Settings
-    from peavine.network.status import StatusServer, host_and_port, metrics, plain
 
     node = options.hostname_override or socket.gethostname().lower()
     client = Client(options.config, user_agent="peavine-ingress")
@@ -122,35 +122,29 @@ async def _run(options: argparse.Namespace) -> None:
         recorder=recorder,
     )
 
-    def exposition() -> tuple[int, str, bytes]:
-        code, kind, body = metrics()
+    def exposition() -> pages.Page:
+        page = pages.metrics()
         counts: dict[str, Any] = {
             "peavine_ingress_reloads_total": controller.counts.reloads,
             "peavine_ingress_runtime_changes_total": controller.counts.runtime_changes,
             "peavine_ingress_refused_ingresses": controller.counts.refused,
         }
-        return code, kind, body + "".join(f"{name} {value}\n" for name, value in counts.items()).encode()
+        lines = "".join(f"{name} {value}\n" for name, value in counts.items())
+        return page._replace(body=page.body + lines.encode())
 
-    status = StatusServer(
-        {
-            "/healthz": lambda: plain(200, "ok"),
-            "/readyz": lambda: plain(200, "ok") if controller.ready else plain(503, "not synced"),
-            "/metrics": exposition,
-        }
-    )
-    if options.healthz_bind_address:
-        await status.start(*host_and_port(options.healthz_bind_address))
-    try:
-        async with scope() as tasks:
-            tasks.start(recorder.run(), name="events")
-            if options.ingress_class:
-                tasks.start(ensure_class(client, options.ingress_class), name="ingress class")
-            if options.gateway_api:
-                # Before their informers: what is not served cannot be watched.
-                await tasks.start(ensure_gateway_api(client, options.gateway_class), name="gateway api")
-            if options.pools or options.load_balancer_node_addresses:
-                balancers = Balancers(client, informers, options.pools, node, recorder=recorder)
-                tasks.start(balancers.run(), name="load balancers")
-            await tasks.start(controller.run(), name="controller")
-    finally:
-        status.close()
+    paths = {
+        "/healthz": lambda: pages.text(200, "ok"),
+        "/readyz": lambda: pages.text(200, "ok") if controller.ready else pages.text(503, "not synced"),
+        "/metrics": exposition,
+    }
+    async with pages.serving(options.healthz_bind_address, pages.at(paths)), scope() as tasks:
+        tasks.start(recorder.run(), name="events")
+        if options.ingress_class:
+            tasks.start(ensure_class(client, options.ingress_class), name="ingress class")
+        if options.gateway_api:
+            # Before their informers: what is not served cannot be watched.
+            await tasks.start(ensure_gateway_api(client, options.gateway_class), name="gateway api")
+        if options.pools or options.load_balancer_node_addresses:
+            balancers = Balancers(client, informers, options.pools, node, recorder=recorder)
+            tasks.start(balancers.run(), name="load balancers")
+        await tasks.start(controller.run(), name="controller")

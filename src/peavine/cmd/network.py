@@ -107,10 +107,10 @@ def main(argv: list[str]) -> int:
 
 
 async def _run(options: argparse.Namespace, settings: object) -> None:
+    from peavine.base import pages
     from peavine.client.informer import InformerFactory
     from peavine.client.rest import Client
     from peavine.network.agent import Agent, Settings
-    from peavine.network.status import StatusServer, host_and_port, metrics, plain
 
     assert isinstance(settings, Settings)
     informers = None
@@ -119,14 +119,10 @@ async def _run(options: argparse.Namespace, settings: object) -> None:
         informers = InformerFactory(client)
     agent = Agent(settings, informers)
     agent.prepare()
-    pages = {
-        "/healthz": lambda: plain(200, "ok") if agent.ready or informers is None else plain(503, "not ready"),
-        "/metrics": metrics,
+    healthy = pages.text(200, "ok"), pages.text(503, "not ready")
+    paths = {
+        "/healthz": lambda: healthy[0] if agent.ready or informers is None else healthy[1],
+        "/metrics": pages.metrics,
     }
-    status = StatusServer(pages)
-    if options.healthz_bind_address:
-        await status.start(*host_and_port(options.healthz_bind_address))
-    try:
+    async with pages.serving(options.healthz_bind_address, pages.at(paths)):
         await agent.run()
-    finally:
-        status.close()

@@ -89,9 +89,9 @@ def main(argv: list[str]) -> int:
 
 
 async def _run(options: argparse.Namespace) -> None:
+    from peavine.base import pages
     from peavine.client.informer import InformerFactory
     from peavine.client.rest import Client
-    from peavine.network.status import StatusServer, host_and_port, metrics, plain
     from peavine.proxy import modes
     from peavine.proxy.backend import Settings
     from peavine.proxy.health import ProxyHealth, ServiceHealth
@@ -125,15 +125,17 @@ async def _run(options: argparse.Namespace) -> None:
         health=health,
         service_health=service_health,
     )
-    pages = {"/healthz": health.healthz, "/livez": health.livez}
-    inside = {"/metrics": metrics, "/proxyMode": lambda: plain(200, options.mode), "/healthz": health.healthz}
+    outside = {"/healthz": health.healthz, "/livez": health.livez}
+    inside = {
+        "/metrics": pages.metrics,
+        "/proxyMode": lambda: pages.text(200, options.mode),
+        "/healthz": health.healthz,
+    }
     servers = []
-    for where, what in ((options.healthz_bind_address, pages), (options.metrics_bind_address, inside)):
+    for where, what in ((options.healthz_bind_address, outside), (options.metrics_bind_address, inside)):
         if where:
-            server = StatusServer(what)
             try:
-                await server.start(*host_and_port(where))
-                servers.append(server)
+                servers.append(await pages.serve(*pages.host_and_port(where), pages.at(what)))
             except OSError as error:
                 print(f"peavine proxy: cannot listen on {where}: {error}", file=sys.stderr)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from functools import partial
 import orjson
 
 from peavine.base.clock import REAL, Clock
-from peavine.network.status import Answer, StatusServer
+from peavine.base.pages import Page, serve
 from peavine.proxy.model import HealthCheck, Key
 
 log = logging.getLogger(__name__)
@@ -43,20 +44,20 @@ class ProxyHealth:
             return False
         return self._pending_since is None or self._clock.time() - self._pending_since < pending_seconds_max
 
-    def healthz(self) -> Answer:
+    def healthz(self) -> Page:
         return self._page(self.working and self.node_eligible)
 
-    def livez(self) -> Answer:
+    def livez(self) -> Page:
         return self._page(self.working)
 
-    def _page(self, well: bool) -> Answer:
+    def _page(self, well: bool) -> Page:
         at = self._updated if not self.working else self._clock.time()
         body = {
             "lastUpdated": _stamp(at),
             "currentTime": _stamp(self._clock.time()),
             "nodeEligible": self.node_eligible,
         }
-        return 200 if well else 503, "application/json", orjson.dumps(body)
+        return Page(200 if well else 503, "application/json", orjson.dumps(body))
 
 
 def _stamp(seconds: float) -> str:
@@ -69,7 +70,7 @@ class ServiceHealth:
     def __init__(self, host: str, proxy_works: Callable[[], bool]) -> None:
         self._host = host
         self._proxy_works = proxy_works
-        self._servers: dict[Key, tuple[int, StatusServer]] = {}
+        self._servers: dict[Key, tuple[int, asyncio.Server]] = {}
         self._counts: dict[Key, int] = {}
 
     async def sync(self, checks: Iterable[HealthCheck]) -> None:
@@ -82,9 +83,9 @@ class ServiceHealth:
         self._counts = {service: check.local_endpoints for service, check in wanted.items()}
         for service, check in wanted.items():
             if service not in self._servers:
-                server = StatusServer(_Pages(partial(self._answer, service)), partial(self._weight, service))
                 try:
-                    await server.start(self._host, check.port)
+                    # Every path is the same page: load balancers ask for what they like.
+                    server = await serve(self._host, check.port, partial(self._answer, service))
                 except OSError as error:
                     log.error("health check port %d of %s/%s: %s", check.port, *service, error)
                     continue
@@ -95,13 +96,7 @@ class ServiceHealth:
             server.close()
         self._servers.clear()
 
-    def _weight(self, service: Key) -> dict[str, str]:
-        return {
-            "X-Content-Type-Options": "nosniff",
-            "X-Load-Balancing-Endpoint-Weight": str(self._counts.get(service, 0)),
-        }
-
-    def _answer(self, service: Key) -> Answer:
+    def _answer(self, service: Key, path: str, query: dict[str, list[str]]) -> Page:
         count = self._counts.get(service, 0)
         works = self._proxy_works()
         body = {
@@ -109,15 +104,5 @@ class ServiceHealth:
             "localEndpoints": count,
             "serviceProxyHealthy": works,
         }
-        return 200 if count and works else 503, "application/json", orjson.dumps(body)
-
-
-class _Pages(dict[str, Callable[[], Answer]]):
-    """Every path is the same page: load balancers ask for what they like."""
-
-    def __init__(self, page: Callable[[], Answer]) -> None:
-        super().__init__()
-        self._page = page
-
-    def get(self, path: str, default: object = None) -> Callable[[], Answer]:  # type: ignore[override]
-        return self._page
+        headers = (("X-Content-Type-Options", "nosniff"), ("X-Load-Balancing-Endpoint-Weight", str(count)))
+        return Page(200 if count and works else 503, "application/json", orjson.dumps(body), headers)
