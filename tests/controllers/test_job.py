@@ -7,7 +7,7 @@ from peavine.controllers.job.policies import met_success_policy
 from tests.controllers.conftest import cluster, eventually
 
 
-@pytest.mark.parametrize("indexes, text", [([], ""), ([0], "0"), ([0, 1], "0-1"), ([0, 2, 3, 4, 7], "0,2-4,7")])
+@pytest.mark.parametrize("indexes, text", [([], ""), ([0], "0"), ([0, 1], "0,1"), ([0, 2, 3, 4, 7], "0,2-4,7")])
 def test_sets_of_indexes_have_one_text(indexes, text):
     assert render(indexes) == text
     assert parse(text, 100) == set(indexes)

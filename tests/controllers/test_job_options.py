@@ -120,7 +120,7 @@ async def test_limits_per_index_fail_single_indexes_and_the_job_in_the_end(c):
     await c.cluster.advance(12)
     failed = await c.until_true("Job", "work", "Failed")
     status = await c.status("Job", "work")
-    assert failed["reason"] == "FailedIndexes" and status["failedIndexes"] == "0-1" and status["failed"] == 4
+    assert failed["reason"] == "FailedIndexes" and status["failedIndexes"] == "0,1" and status["failed"] == 4
     counts = [p["metadata"]["annotations"]["batch.kubernetes.io/job-index-failure-count"] for p in await c.pods()]
     assert sorted(counts) == ["0", "0", "1", "1"]
 
@@ -131,7 +131,7 @@ async def test_fail_index_and_too_many_failed_indexes(c):
     spec = {"completionMode": "Indexed", "completions": 4, "parallelism": 2, "backoffLimitPerIndex": 5}
     await c.create(job(script=FAILS, **spec, maxFailedIndexes=1, podFailurePolicy={"rules": [rule]}))
     assert (await c.until_true("Job", "work", "Failed"))["reason"] == "MaxFailedIndexesExceeded"
-    assert (await c.status("Job", "work"))["failedIndexes"] == "0-1"
+    assert (await c.status("Job", "work"))["failedIndexes"] == "0,1"
 
 
 @on_cluster

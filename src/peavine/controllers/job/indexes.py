@@ -28,13 +28,13 @@ def parse(text: str | None, completions: int) -> set[int]:
 
 
 def render(indexes: Iterable[int]) -> str:
-    """The shortest text of a set: runs of three and more get a dash, and so do runs of two."""
+    """The text of a set: runs of three and more get a dash."""
     parts: list[str] = []
     run: list[int] = []
 
     def close() -> None:
         if run:
-            parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
+            parts.extend([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))
             run.clear()
 
     for index in sorted(indexes):
