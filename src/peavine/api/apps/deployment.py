@@ -82,7 +82,7 @@ def validate_create(obj: Object) -> list[FieldError]:
 
     spec = obj.get("spec") or {}
     errors = non_negative("spec.replicas", spec.get("replicas"))
-    errors += workload.validate_selector_and_template(spec, "spec")
+    errors += workload.validate_selector(spec, "spec")
     errors += workload.validate_template(spec.get("template") or {}, spec, "spec.template")
     errors += _strategy(spec.get("strategy") or {}, "spec.strategy")
     errors += non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))

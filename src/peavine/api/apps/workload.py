@@ -12,8 +12,8 @@ from peavine.machinery.errors import FieldError, forbidden_field, invalid_value,
 Object = dict[str, Any]
 
 
-def validate_selector_and_template(spec: Object, field: str) -> list[FieldError]:
-    """A required selector that selects something, and the template's labels among it."""
+def validate_selector(spec: Object, field: str) -> list[FieldError]:
+    """A required selector that selects something."""
     errors: list[FieldError] = []
     selector = spec.get("selector")
     if selector is None:

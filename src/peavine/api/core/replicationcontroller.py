@@ -4,41 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from peavine.api.printing import AGE, CONTAINERS, IMAGES, NAME, Column, containers_and_images, labels, name, object_age
+from peavine.api.apps import replicas
+from peavine.api.apps.replicas import FIELD_LABELS, validate_status_update, warnings
+from peavine.api.printing import labels
 from peavine.machinery.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 
 Object = dict[str, Any]
 
-COLUMNS = (
-    NAME,
-    Column("Desired", "integer", "@core.v1.ReplicationControllerSpec.replicas"),
-    Column("Current", "integer", "@core.v1.ReplicationControllerStatus.replicas"),
-    Column("Ready", "integer", "@core.v1.ReplicationControllerStatus.readyReplicas"),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-    Column("Selector", description="@core.v1.ReplicationControllerSpec.selector", priority=1),
-)
-FIELD_LABELS = {"status.replicas": lambda obj: str((obj.get("status") or {}).get("replicas") or 0)}
+COLUMNS = replicas.columns("core.v1.ReplicationController")
 UNKNOWN_FIELD_LABEL = "field label not supported: {}"
 
 
 def row(obj: Object) -> list[Any]:
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    return [
-        name(obj),
-        spec.get("replicas") or 0,
-        status.get("replicas") or 0,
-        status.get("readyReplicas") or 0,
-        object_age(obj),
-        *containers_and_images(spec.get("template")),
-        labels(spec.get("selector")),
-    ]
+    return replicas.cells(obj, labels((obj.get("spec") or {}).get("selector")))
 
 
 def default(obj: Object) -> None:
-    from peavine.api.core.podspec_defaults import default_template
-
+    """What it selects, and how it is labelled itself, comes from the template."""
     spec = obj.setdefault("spec", {})
     own = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
     if own:
@@ -47,9 +29,7 @@ def default(obj: Object) -> None:
         meta = obj.setdefault("metadata", {})
         if not meta.get("labels"):
             meta["labels"] = dict(own)
-    if spec.get("replicas") is None:
-        spec["replicas"] = 1
-    default_template(spec.get("template"))
+    replicas.default(obj)
 
 
 def validate_create(obj: Object) -> list[FieldError]:
@@ -78,13 +58,4 @@ def validate_create(obj: Object) -> list[FieldError]:
     return errors
 
 
-def validate_status_update(new: Object, old: Object) -> list[FieldError]:
-    from peavine.api.apps import replicaset
-
-    return replicaset.validate_status_update(new, old)
-
-
-def warnings(obj: Object, old: Object | None) -> list[str]:
-    from peavine.api.core.podspec_warnings import template_warnings
-
-    return template_warnings(obj, old)
+__all__ = ["COLUMNS", "FIELD_LABELS", "validate_status_update", "warnings"]
