@@ -22,6 +22,8 @@ COMMANDS = {
     "network": "network",
     "dns": "dns",
     "ingress": "ingress",
+    "snapshot": "snapshot",
+    "restore": "restore",
     "images": "images",
     "certs": "certs",
     "kubectl": "kubectl",
