@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import random
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -110,6 +111,8 @@ class Backend:
                     return
                 if "content-length" in fields:
                     await reader.readexactly(int(fields["content-length"]))
+                elif fields.get("transfer-encoding") == "chunked":
+                    await reader.readuntil(b"0\r\n\r\n")
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 names = ("x-forwarded-for", "x-forwarded-proto", "x-real-ip")
@@ -251,9 +254,12 @@ class Cluster:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """Below those that the kernel gives to clients: nobody takes it by chance until it is used."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.asynccontextmanager

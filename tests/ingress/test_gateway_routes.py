@@ -272,6 +272,46 @@ async def test_cors_timeouts_and_retries(c: Cluster, port: int) -> None:
 
 
 @with_gateway
+async def test_requests_are_mirrored_in_whole_or_in_part(c: Cluster, port: int) -> None:
+    """HTTPRouteRequestMirror, HTTPRouteRequestMultipleMirrors, HTTPRouteRequestPercentageMirror."""
+
+    def mirrors(*names: str, **share: Any) -> Any:
+        return [{"type": "RequestMirror", "requestMirror": {"backendRef": backend(name), **share}} for name in names]
+
+    await services(c, "v1", "v2", "v3")
+    await c.service("half", "h1", "h2")
+    put(
+        c,
+        route("mirror", rule("v1", matches=[path("/all")], filters=mirrors("v2", "v3")),
+              rule("v1", matches=[path("/none")], filters=mirrors("v2", percent=0)),
+              rule("v1", matches=[path("/half")], filters=mirrors("half", fraction={"numerator": 1, "denominator": 2})),
+              rule("v1", matches=[path("/gone")], filters=mirrors("nothing")), hosts=("mirror.example",)),
+    )  # fmt: skip
+    await c.settled()
+
+    async def reached(name: str, count: int = 1) -> None:
+        async with asyncio.timeout(30):
+            while c.backends[name].requests < count:
+                await asyncio.sleep(0.02)
+
+    code, _, body = await c.get("mirror.example", "/all?q=1", port=port, method="POST", body=b"hello", X_A="b")
+    assert (code, body.split()[0]) == (200, "v1")
+    for name in ("v2", "v3"):
+        await reached(name)
+        head = c.backends[name].head
+        assert head.startswith("POST /all?q=1 HTTP/1.1") and "x-a: b\r\n" in head.lower()
+        assert "host: mirror.example\r\n" in head.lower()
+    for where in ("/none", "/gone"):
+        assert await c.who("mirror.example", where, port=port) == "v1"
+    for _ in range(60):
+        assert await c.who("mirror.example", "/half", port=port) == "v1"
+    # One of the two endpoints gets each of them.
+    await reached("h1")
+    await reached("h2")
+    assert c.backends["h1"].requests + c.backends["h2"].requests < 60 and c.backends["v2"].requests == 1
+
+
+@with_gateway
 async def test_listeners_are_isolated_by_hostname(c: Cluster, port: int) -> None:
     """GatewayHTTPListenerIsolation, HTTPRouteListenerHostnameMatching, HTTPRouteHostnameIntersection,
     HTTPRouteListenerPortMatching.

@@ -27,7 +27,7 @@ def peavine(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "peavine.cmd.main", *arguments], stdout=out, stderr=out)
 
 
-async def until(what: Any, seconds: float = 20.0) -> Any:
+async def until(what: Any, seconds: float = 60.0) -> Any:
     """The first true result; errors of a server that is not there yet are passed over."""
     last: object = None
     async with asyncio.timeout(seconds):
@@ -64,7 +64,9 @@ async def _drive(tmp_path: Path, running: list[subprocess.Popen[bytes]]) -> None
     client = Client.from_kubeconfig(data / "admin.kubeconfig")
     arguments = ["--kubeconfig", str(data / "kubeconfigs" / "ingress.kubeconfig"), "--listen", "127.0.0.1"]
     arguments += ["--http-port", str(http), "--https-port", "0", "--publish-address", "10.4.7.11"]
-    arguments += ["--run-dir", str(tmp_path / "run"), "--healthz-bind-address", ""]
+    health, metrics = free_port(), free_port()
+    arguments += ["--run-dir", str(tmp_path / "run"), "--healthz-bind-address", f"127.0.0.1:{health}"]
+    arguments += ["--access-log", "--metrics-bind-address", f"127.0.0.1:{metrics}"]
     arguments += ["--load-balancer-pool", "10.4.7.200-10.4.7.201", "--gateway-api"]
     running.append(peavine("ingress", *arguments, log=tmp_path / "ingress.log"))
     spec: dict[str, Any] = {"ports": [{"name": "http", "port": 80}], "type": "LoadBalancer"}
@@ -93,6 +95,15 @@ async def _drive(tmp_path: Path, running: list[subprocess.Popen[bytes]]) -> None
     assert await _status(http, "other.example") == 404
     await _gateway(client, http)
     client.close()
+    assert await _status(health, "h", "/healthz") == 200 and await _status(health, "h", "/readyz") == 200
+    assert b"peavine_ingress_reloads_total " in await _page(health, "h", "/metrics")
+    assert b"haproxy_frontend_http_requests_total{" in await _page(metrics, "m", "/metrics")
+
+    async def logged() -> bool:
+        return '"GET /said?so=1 HTTP/1.1"' in (tmp_path / "ingress.log").read_text()
+
+    await _status(http, "x.example", "/said?so=1")
+    await until(logged)
 
 
 async def _gateway(client: Client, http: int) -> None:
@@ -137,10 +148,14 @@ async def _equals(found: Any, wanted: Any) -> bool:
     return bool(await found == wanted)
 
 
-async def _status(port: int, host: str) -> int:
+async def _status(port: int, host: str, path: str = "/") -> int:
+    return int((await _page(port, host, path)).split()[1])
+
+
+async def _page(port: int, host: str, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
-    return int(answer.split()[1])
+    return answer

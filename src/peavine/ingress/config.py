@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from peavine.ingress import frontends
+from peavine.ingress import frontends, mirror
 from peavine.ingress.model import NOT_FOUND, Backend, Routing, Server
 from peavine.ingress.rules import userlist
 from peavine.ingress.settings import Settings
@@ -47,8 +47,12 @@ def slots_for(servers: Sequence[Server], old: Sequence[Server | None] = ()) -> l
 
 def render(routing: Routing, slots: Slots, settings: Settings, folder: str) -> Rendered:
     """`folder` is where the maps will be."""
-    sections = [_head(settings)]
     faces, files = frontends.render(routing, settings, folder)
+    script = ""
+    if mirror.is_used(routing.backends.values()):
+        files[mirror.FILE] = mirror.SCRIPT
+        script = f"    lua-load {folder}/{mirror.FILE}\n"
+    sections = [_head(settings, script)]
     sections += faces
     if settings.metrics:
         sections.append(
@@ -64,7 +68,7 @@ def render(routing: Routing, slots: Slots, settings: Settings, folder: str) -> R
     return Rendered("\n".join(sections), files)
 
 
-def _head(settings: Settings) -> str:
+def _head(settings: Settings, script: str) -> str:
     log = "    log stdout format raw local0\n" if settings.access_log else ""
     return (
         "global\n"
@@ -74,7 +78,7 @@ def _head(settings: Settings) -> str:
         "    ssl-default-bind-options ssl-min-ver TLSv1.2\n"
         "    ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20\n"
         "    tune.ssl.default-dh-param 2048\n"
-        f"{log}"
+        f"{log}{script}"
         "\ndefaults\n"
         "    mode http\n"
         # An old worker says goodbye in its next answer instead of cutting connections that a request may be on.

@@ -38,7 +38,7 @@ def header_name(text: str) -> str:
 
 
 def lines_of(filters: list[Object], prefix: str | None) -> list[str]:
-    """`prefix` is the one path prefix that the rule matches, if it has one."""
+    """`prefix` is the one path prefix that the rule matches, if it has one. Mirrors are left to who knows backends."""
     lines: list[str] = []
     for entry in filters:
         type_ = entry["type"]
@@ -55,9 +55,17 @@ def lines_of(filters: list[Object], prefix: str | None) -> list[str]:
             lines += _redirect(entry["requestRedirect"], prefix)
         elif type_ == "CORS":
             lines += _cors(entry["cors"])
-        else:
+        elif type_ != "RequestMirror":
             raise Unsupported(f"filter {type_} is not supported")
     return lines
+
+
+def share_of(mirror: Object) -> float:
+    """How much of the requests a mirror gets, 0 to 1."""
+    fraction = mirror.get("fraction")
+    if fraction:
+        return float(fraction["numerator"] / (fraction.get("denominator") or 100))
+    return float(mirror.get("percent", 100) / 100)
 
 
 def answers(filters: list[Object]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from peavine.ingress import mirror
 from peavine.ingress.gateways import filters, hosts
 from peavine.ingress.gateways.conditions import ACCEPTED, RESOLVED, Condition, good
 from peavine.ingress.gateways.crds import GROUP, bundle, version_of
@@ -221,18 +222,34 @@ class _Reader:
         prefix = _prefix(rule) if kind == "HTTPRoute" else None
         entries = rule.get("filters") or []
         lines = [*filters.lines_of(entries, prefix), *filters.timing_of(rule)]
+        lines += self._mirrors(kind, route, entries, result)
         if filters.answers(entries):
             return ((self._add(_named("answer", None, "", lines, "")), 1),)
         found: dict[str, int] = {}
         for reference in rule.get("backendRefs") or ():
             weight = 1 if reference.get("weight") is None else reference["weight"]
-            own = [*lines, *filters.lines_of(reference.get("filters") or [], prefix)]
+            more = reference.get("filters") or []
+            own = [*lines, *filters.lines_of(more, prefix), *self._mirrors(kind, route, more, result)]
             name = self._backend(kind, route, reference, own, result)
             if weight:
                 found[name] = found.get(name, 0) + weight
         if not found:
             return ((self._add(_BROKEN[kind]), 1),)
         return tuple(found.items())
+
+    def _mirrors(self, kind: str, route: Key, entries: list[Object], result: _Compiled) -> list[str]:
+        """Raises Unsupported. A mirror whose Service is not there is left out, and told of."""
+        lines: list[str] = []
+        for entry in entries:
+            if entry["type"] != "RequestMirror":
+                continue
+            name = self._backend(kind, route, entry["requestMirror"]["backendRef"], [], result)
+            backend = self.routing.backends[name]
+            if kind != "HTTPRoute" or backend.words:
+                raise Unsupported("mirrors speak plain HTTP/1.1 only")
+            if backend.service is not None:
+                lines += mirror.lines_to(name, filters.share_of(entry["requestMirror"]))
+        return lines
 
     def _backend(self, kind: str, route: Key, reference: Object, lines: list[str], result: _Compiled) -> str:
         def broken(reason: str, message: str) -> str:
