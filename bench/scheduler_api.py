@@ -29,9 +29,13 @@ AT_ONCE = 64
 _WITHOUT = "ServiceAccount,TaintNodesByCondition,Priority"
 
 
-def memory_peak_kb(pid: int) -> int:
+def memory_kb(pid: int, which: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return int(next(line.split()[1] for line in lines if line.startswith(which)))
+
+
+def memory_peak_kb(pid: int) -> int:
+    return memory_kb(pid, "VmHWM")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -43,12 +47,7 @@ async def against_api(name: str, workload: Workload, scale: float, *, burst: boo
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         async with _process("apiserver", "--data-dir", folder, "--secure-port", "0", *_SERVER) as server:
-            kubeconfig = data / "admin.kubeconfig"
-            while not kubeconfig.exists():
-                assert server.returncode is None, "the API server did not start"
-                await asyncio.sleep(0.05)
-            client = Client.from_kubeconfig(kubeconfig)
-            await wait_ready(client)
+            client = await _connected(data, server)
             run = _Run(client, str(data / "kubeconfigs" / "scheduler.kubeconfig"), workload, scale, server.pid)
             took, number = await run.burst() if burst else await run.backlog()
             print(
@@ -60,6 +59,46 @@ async def against_api(name: str, workload: Workload, scale: float, *, burst: boo
                 flush=True,
             )
             client.close()
+
+
+async def memory_with_api(scale: float) -> None:
+    """What a scheduler process takes that finds 5,000 nodes and 50,000 running pods."""
+    nodes, running = int(5000 * scale), int(50_000 * scale)
+    with tempfile.TemporaryDirectory() as folder:
+        async with _process("apiserver", "--data-dir", folder, "--secure-port", "0", *_SERVER) as server:
+            client = await _connected(Path(folder), server)
+            kubeconfig = str(Path(folder) / "kubeconfigs" / "scheduler.kubeconfig")
+            workload = Workload(0, 0, lambda _: iter(()))
+            run = _Run(client, kubeconfig, workload, scale, server.pid)
+            await run._nodes()
+            pods = []
+            for n in range(running):
+                labels = {"app": f"app-{n % 500}", "pod-template-hash": f"{n % 500:x}"}
+                pods.append(pod(labels=labels, nodeName=f"scheduler-perf-{n % nodes}"))
+            await run._create(pods)
+            version = await run._version()
+            last = pod()
+            async with run._scheduler() as process:
+                started = time.perf_counter()
+                await run._create([last])
+                await run._bound({last["metadata"]["name"]}, version)
+                took, most = time.perf_counter() - started, memory_peak_kb(process.pid) // 1024
+                print(
+                    f"{'Memory':32} {memory_kb(process.pid, 'VmRSS') // 1024:8} MB ({most} at most) for {nodes} nodes, "
+                    f"{running} pods (goal 600); the first pod is bound after {took:.1f} s; API server "
+                    f"{memory_peak_kb(server.pid) // 1024} MB"
+                )
+            client.close()
+
+
+async def _connected(data: Path, server: Any) -> Client:
+    kubeconfig = data / "admin.kubeconfig"
+    while not kubeconfig.exists():
+        assert server.returncode is None, "the API server did not start"
+        await asyncio.sleep(0.05)
+    client = Client.from_kubeconfig(kubeconfig)
+    await wait_ready(client)
+    return client
 
 
 _SERVER = ("--bind-address", "127.0.0.1", "--disable-admission-plugins", _WITHOUT)

@@ -92,10 +92,15 @@ class FakeResource:
             "items": items,
         }
 
-    async def watch(self, namespace=None, *, resource_version, **_):
+    async def watch(self, namespace=None, *, resource_version, initial_events=False, **_):
         queue = asyncio.Queue()
         self.api.watchers[self.plural].append(queue)
         try:
+            if initial_events:
+                for data in [orjson.dumps(o) for o in self.api.objects[self.plural].values()]:
+                    yield "ADDED", orjson.loads(data)
+                end = {"resourceVersion": str(self.api.revision), "annotations": {"k8s.io/initial-events-end": "true"}}
+                yield "BOOKMARK", {"metadata": end}
             while True:
                 type_, data = await queue.get()
                 yield type_, orjson.loads(data)

@@ -17,7 +17,7 @@ from typing import Any
 from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
-from peavine.client.rest import Client, Object, Resource
+from peavine.client.rest import INITIAL_EVENTS_END, Client, Object, Resource
 from peavine.client.transport import Unreachable
 from peavine.machinery.errors import ApiError
 
@@ -54,8 +54,10 @@ class Informer:
         transform: Transform | None = None,
         *,
         clock: Clock = REAL,
+        streamed: bool = False,
     ) -> None:
-        self.resource, self.namespace = resource, namespace
+        """`streamed`: of a resource with many objects, take them one by one instead of all in one list."""
+        self.resource, self.namespace, self._streamed = resource, namespace, streamed
         self._label_selector, self._field_selector = label_selector, field_selector
         self._transform = transform or without_managed_fields
         self._clock = clock
@@ -107,7 +109,9 @@ class Informer:
         backoff = Backoff(first=0.05, most=10.0, jitter=0.5)
         while True:
             try:
-                if not self.resource_version:
+                if not self.resource_version and self._streamed:
+                    await self._list_as_events(backoff)
+                elif not self.resource_version:
                     await self._list()
                 await self._watch(backoff)
             except ApiError as error:
@@ -140,7 +144,37 @@ class Informer:
         self.resource_version = answer["metadata"]["resourceVersion"]
         self.synced.set()
 
+    async def _list_as_events(self, backoff: Backoff) -> None:
+        """What `_list` and then `_watch` do, on one stream. A server that does not know this is asked for a list."""
+        gone: set[Key] | None = set(self._objects)
+        try:
+            async for type_, obj in self.resource.watch(
+                self.namespace,
+                resource_version="",
+                label_selector=self._label_selector,
+                field_selector=self._field_selector,
+                initial_events=True,
+            ):
+                if gone is None:
+                    self._event(type_, obj)
+                    backoff.forget()
+                elif type_ != "BOOKMARK":
+                    gone.discard(key_of(obj))
+                    self._put(obj)
+                elif (obj["metadata"].get("annotations") or {}).get(INITIAL_EVENTS_END) == "true":
+                    for key in gone:
+                        self._drop(key)
+                    gone = None
+                    self.resource_version = obj["metadata"]["resourceVersion"]
+                    self.synced.set()
+        except ApiError as error:
+            if gone is None or error.code not in (400, 404, 422):
+                raise
+            self._streamed = False
+
     async def _watch(self, backoff: Backoff) -> None:
+        if not self.resource_version:
+            return
         async for type_, obj in self.resource.watch(
             self.namespace,
             resource_version=self.resource_version,
@@ -148,11 +182,14 @@ class Informer:
             field_selector=self._field_selector,
         ):
             backoff.forget()
-            if type_ == "DELETED":
-                self._drop(key_of(obj), obj)
-            elif type_ != "BOOKMARK":
-                self._put(obj)
-            self.resource_version = obj["metadata"]["resourceVersion"]
+            self._event(type_, obj)
+
+    def _event(self, type_: str, obj: Object) -> None:
+        if type_ == "DELETED":
+            self._drop(key_of(obj), obj)
+        elif type_ != "BOOKMARK":
+            self._put(obj)
+        self.resource_version = obj["metadata"]["resourceVersion"]
 
     def _put(self, obj: Object) -> None:
         key = key_of(obj)
@@ -221,12 +258,16 @@ class InformerFactory:
         label_selector: str = "",
         field_selector: str = "",
         transform: Transform | None = None,
+        *,
+        streamed: bool = False,
     ) -> Informer:
         """The shared informer; the first caller's `transform` counts. May be called while `run` runs."""
         key = (api_version, plural, namespace, label_selector, field_selector)
         if key not in self._informers:
             resource = self.client.resource(api_version, plural)
-            informer = Informer(resource, namespace, label_selector, field_selector, transform, clock=self._clock)
+            informer = Informer(
+                resource, namespace, label_selector, field_selector, transform, clock=self._clock, streamed=streamed
+            )
             self._informers[key] = informer
             self._new.put_nowait(informer)
         return self._informers[key]

@@ -28,6 +28,7 @@ PATCH_TYPES = {
 }
 TOKEN_REREAD_SECONDS = 60.0
 FOLLOW_SECONDS = 10.0
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 RETRIES_MAX = 5
 
 Object = dict[str, Any]
@@ -314,13 +315,17 @@ class Resource:
         field_selector: str = "",
         bookmarks: bool = True,
         timeout_seconds: int = 0,
+        initial_events: bool = False,
     ) -> AsyncIterator[tuple[str, Object]]:
         """Events after `resource_version`, until the server ends the stream.
 
-        Bookmarks are passed on as ("BOOKMARK", obj). Raises ApiError (410 among them) for an ERROR event, Unreachable
-        if the connection breaks.
+        With `initial_events` and no version, what there is comes first, object by object, then a bookmark with the
+        annotation `INITIAL_EVENTS_END`: a list that nobody has to hold as a whole. Bookmarks are passed on as
+        ("BOOKMARK", obj). Raises ApiError (410 among them) for an ERROR event, Unreachable if the connection breaks.
         """
         query: dict[str, Any] = {"watch": "1", "resourceVersion": resource_version}
+        if initial_events:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         if label_selector:
             query["labelSelector"] = label_selector
         if field_selector:

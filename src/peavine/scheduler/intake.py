@@ -59,7 +59,11 @@ class Intake:
         self.assumed: set[tuple[str, str]] = set()  # bound by us, not yet seen bound
         self._interested: dict[str, frozenset[str]] = {}  # event -> plugins that wait for it
         self._pods = informers.informer(
-            "v1", "pods", field_selector=ACTIVE_PODS, transform=None if whole_pods else trimmed_pod
+            "v1",
+            "pods",
+            field_selector=ACTIVE_PODS,
+            transform=None if whole_pods else trimmed_pod,
+            streamed=True,
         )
         self._nodes = informers.informer("v1", "nodes", transform=trimmed_node)
         self._namespaces = informers.informer("v1", "namespaces", transform=trimmed)
