@@ -67,9 +67,11 @@ def main(argv: list[str]) -> int:
 
     logs.setup(options.verbosity)
     if options.cleanup:
+        from peavine.linux import iptables
         from peavine.proxy import modes
 
         modes.cleanup()
+        iptables.remove_empty_tables()
         return 0
     if not options.kubeconfig:
         p.error("--kubeconfig is required")

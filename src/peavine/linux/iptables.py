@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from peavine.linux import programs
+from peavine.linux import nftables, programs
 
 _LOCK_SECONDS = "5"
 
@@ -48,6 +48,14 @@ def remove_chains(ipv6: bool, tables: tuple[str, ...], ours: Callable[[str], boo
         commands = removal(save(ipv6, table), table, ours)
         if commands:
             restore(ipv6, commands)
+
+
+def remove_empty_tables() -> None:
+    """iptables on nftables makes tables as soon as they are used; those that say nothing any more are removed."""
+    if programs.available("nft"):
+        for family in ("ip", "ip6"):
+            for table in ("nat", "filter", "mangle"):
+                nftables.remove_empty_table(family, table)
 
 
 def removal(saved: str, table: str, ours: Callable[[str], bool]) -> str:

@@ -15,6 +15,8 @@ import socket
 import struct
 from collections.abc import Iterable
 
+import orjson
+
 from peavine.linux import netlink, programs
 from peavine.linux.netlink import Netlink, NetlinkError, attribute, attributes, nested, text
 
@@ -26,6 +28,10 @@ _GET_SET = _SUBSYSTEM | 10
 _NEW_SET_ELEMENT = _SUBSYSTEM | 12
 _GET_SET_ELEMENT = _SUBSYSTEM | 13
 _DELETE_SET_ELEMENT = _SUBSYSTEM | 14
+_DELETE_TABLE = _SUBSYSTEM | 2
+_DELETE_CHAIN = _SUBSYSTEM | 5
+# Of deletions: refuse where there is still something inside. nft itself has no word for it.
+_ONLY_EMPTY = 0x100
 _BATCH_BEGIN = 0x10
 _BATCH_END = 0x11
 
@@ -36,6 +42,8 @@ _JUMP = -3
 element_bytes_max = 60_000
 # A batch is one datagram; a full sync of a large cluster is sent in several.
 transaction_bytes_max = 16 << 20
+
+_FLAGS = {_NEW_SET_ELEMENT: netlink.CREATE, _DELETE_TABLE: _ONLY_EMPTY, _DELETE_CHAIN: _ONLY_EMPTY}
 
 _NFGEN = struct.Struct("=BBH")
 _BE32 = struct.Struct(">i")
@@ -157,7 +165,7 @@ def _commit(link: Netlink, messages: list[tuple[int, bytes]]) -> None:
     number = first
     for i, (kind, payload) in enumerate(messages):
         number = link.next_sequence()
-        flags = netlink.REQUEST | (netlink.CREATE if kind == _NEW_SET_ELEMENT else 0)
+        flags = netlink.REQUEST | _FLAGS.get(kind, 0)
         if i == len(messages) - 1:
             flags |= netlink.ACK
         parts.append(netlink.message(kind, flags, number, payload))
@@ -247,3 +255,23 @@ def remove_tables(names: Iterable[tuple[str, str]]) -> None:
     """Remove these (family, name) tables; one that is not there is no error."""
     # `add` before `delete` makes deleting an absent table succeed in the same transaction.
     run("".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family, name in names))
+
+
+def remove_empty_table(family: str, table: str) -> bool:
+    """Remove a table whose chains have no rules and let everything pass; True if it was one. Whoever fills it meanwhile
+    keeps it: the kernel refuses then.
+    """
+    listed = orjson.loads(listing("table", family, table, json=True) or b"{}").get("nftables", [])
+    things = [(kind, what) for entry in listed for kind, what in entry.items() if kind != "metainfo"]
+    if not things or any(kind not in ("table", "chain") or what.get("policy") == "drop" for kind, what in things):
+        return False
+    head = _NFGEN.pack(FAMILIES[family], 0, 0) + text(1, table)
+    messages = [(_DELETE_CHAIN, head + text(3, what["name"])) for kind, what in things if kind == "chain"]
+    with Netlink(netlink.NETFILTER) as link:
+        try:
+            _commit(link, [*messages, (_DELETE_TABLE, head)])
+        except NetlinkError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOENT):
+                raise
+            return False
+    return True

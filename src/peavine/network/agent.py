@@ -15,7 +15,7 @@ from peavine.base.backoff import Backoff
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client.informer import InformerFactory
-from peavine.linux import links, programs
+from peavine.linux import iptables, links, programs
 from peavine.machinery.errors import ApiError
 from peavine.network import announcer, attachments, cni, enforcer, forwarding, hostports, masquerade, peers
 from peavine.network.announcer import Announcer
@@ -298,6 +298,7 @@ def cleanup(conf_dir: Path, state_dir: Path, bridge: str) -> None:
     announcer.cleanup()
     hostports.remove()
     forwarding.remove()
+    iptables.remove_empty_tables()
     if state_dir.is_dir():
         import shutil
 
