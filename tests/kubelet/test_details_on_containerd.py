@@ -155,6 +155,9 @@ def health_server(address: str, answers: dict[str, int]) -> Iterator[int]:
 
 def test_grpc_probes_ask_the_health_service(node: TestNode) -> None:
     answers = {"": 1, "ready": 2}
+    # The node's address is its bridge's, which the first pod brings.
+    node.start_pod(node.pod("bridge", FOREVER))
+    node.delete("bridge", 0)
     with health_server(node.address, answers) as port:
         container = {
             **FOREVER,
@@ -313,3 +316,157 @@ def test_memory_and_topology_managers_bind_a_container_to_its_node(node: TestNod
         node.delete("bound", 0)
     finally:
         node.restart_kubelet()
+
+
+@contextmanager
+def listener(address: str) -> Iterator[tuple[int, list[tuple[str, str, str]]]]:
+    """An HTTPS server that fails until it is asked with the right header; (port, [(path, host, header)])."""
+    import http.server
+    import threading
+
+    seen: list[tuple[str, str, str]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers.get("Host", ""), self.headers.get("X-Probe", "")))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            return None
+
+    server = http.server.ThreadingHTTPServer((address, 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port, seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_hooks_speak_http_and_tcp_and_sleep(node: TestNode) -> None:
+    with listener("127.0.0.1") as (port, seen):
+        headers = [{"name": "X-Probe", "value": "hook"}, {"name": "Host", "value": "named.example"}]
+        get = {"host": "127.0.0.1", "port": port, "path": "/started", "httpHeaders": headers}
+        containers = [
+            {**FOREVER, "lifecycle": {"postStart": {"httpGet": get}, "preStop": {"sleep": {"seconds": 1}}}},
+            {**FOREVER, "lifecycle": {"postStart": {"tcpSocket": {"host": "127.0.0.1", "port": port}}}},
+            {**FOREVER, "lifecycle": {"preStop": {"httpGet": {**get, "path": "/stopping"}}}},
+        ]
+        pod = node.start_pod(node.pod("hooked", *containers, terminationGracePeriodSeconds=20))
+        node.delete("hooked")
+        assert [entry for entry in seen if entry[0] == "/started"] == [("/started", "named.example", "hook")]
+        assert ("/stopping", "named.example", "hook") in seen
+        assert pod["status"]["phase"] == "Running"
+    bad = {**FOREVER, "lifecycle": {"postStart": {"tcpSocket": {"host": "127.0.0.1", "port": port}}}}
+    node.create(node.pod("unhooked", bad))
+    node.wait_event("unhooked", "FailedPostStartHook")
+    node.delete("unhooked", 0)
+
+
+def test_http_probes_send_their_headers_to_their_host(node: TestNode) -> None:
+    with listener("127.0.0.1") as (port, seen):
+        get = {
+            "host": "127.0.0.1",
+            "port": port,
+            "path": "/ready",
+            "httpHeaders": [{"name": "X-Probe", "value": "yes"}],
+        }
+        node.start_pod(node.pod("asked", {**FOREVER, "readinessProbe": {"httpGet": get, "periodSeconds": 1}}))
+        assert ("/ready", f"127.0.0.1:{port}", "yes") in seen
+        https = {**get, "scheme": "HTTPS"}
+        node.create(node.pod("secured", {**FOREVER, "readinessProbe": {"httpGet": https, "periodSeconds": 1}}))
+        # What answers there speaks no TLS.
+        node.wait_event("secured", "Unhealthy", 'Readiness probe failed: Get "https://')
+        for name in ("asked", "secured"):
+            node.delete(name, 0)
+
+
+def test_a_container_that_writes_more_than_it_may_is_evicted(node: TestNode) -> None:
+    amounts = {"limits": {"ephemeral-storage": "2Mi"}, "requests": {"ephemeral-storage": "1Mi"}}
+    # What it writes to its log counts as well as what it writes to its files.
+    script = "head -c 5000000 /dev/zero | tr '\\0' x | fold; sleep 1000"
+    pod = node.finish_pod(node.pod("writer", {**sh(script), "resources": amounts}), seconds=60)
+    assert pod["status"]["reason"] == "Evicted"
+    assert "ephemeral" in pod["status"]["message"]
+    node.delete("writer", 0)
+
+
+def test_localhost_seccomp_profiles_are_enforced(node: TestNode) -> None:
+    directory = node.directory / "kubelet" / "seccomp"
+    directory.mkdir(exist_ok=True)
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+    (directory / "no-mkdir.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+    profile = {"seccompProfile": {"type": "Localhost", "localhostProfile": "no-mkdir.json"}}
+    script = "mkdir /tmp/x && echo made; grep Seccomp: /proc/self/status"
+    node.finish_pod(node.pod("seccomp", {**sh(script), "securityContext": profile}, restartPolicy="Never"))
+    text = node.logs("seccomp")
+    assert "made\n" not in text and "Seccomp:\t2" in text
+    node.delete("seccomp", 0)
+
+
+def test_a_volume_whose_root_is_right_keeps_its_owners(node: TestNode) -> None:
+    from tests.kubelet.test_disks_on_containerd import affinity, persistent
+
+    for policy, group in (("OnRootMismatch", 0), ("Always", 4321)):
+        path = node.directory / f"owned-{policy}"
+        path.mkdir()
+        (path / "old").touch()
+        os.chown(path, 0, 4321)
+        path.chmod(0o2775)
+        source = {"local": {"path": str(path)}, "nodeAffinity": affinity()}
+        volumes = persistent(node, f"owned-{policy.lower()}", source)
+        mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+        context = {"fsGroup": 4321, "fsGroupChangePolicy": policy}
+        name = f"owner-{policy.lower()}"
+        node.start_pod(node.pod(name, {**FOREVER, **mount}, volumes=volumes, securityContext=context))
+        assert (path / "old").stat().st_gid == group
+        node.delete(name, 0)
+
+
+def test_objects_that_never_change_are_not_watched(node: TestNode) -> None:
+    def watches() -> int:
+        text = node.raw("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith("apiserver_longrunning_requests{")]
+        return sum(int(float(line.split()[-1])) for line in lines if 'resource="configmaps"' in line)
+
+    data = {"data": {"key": "value"}}
+    node.create({"kind": "ConfigMap", "metadata": {"name": "fixed"}, "immutable": True, **data})
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    volumes = [{"name": "v", "configMap": {"name": "fixed"}}]
+    before = watches()
+    pod = node.start_pod(node.pod("unwatched", {**FOREVER, **mount}, volumes=volumes))
+    assert node.exec(pod, "cat", "/v/key") == "value"
+    node.until(watches, lambda count: count <= before, "no watch is open")
+    node.delete("unwatched", 0)
+
+
+def test_a_node_registers_with_its_labels_and_taints_and_tells_how_it_is(node: TestNode) -> None:
+    nodes = node.client.resource("v1", "nodes")
+    node.kill_kubelet()
+    node.run(nodes.delete(NODE))
+    node.start_kubelet("--node-labels=zone=here,disk=fast", "--register-with-taints=only=tests:NoSchedule")
+    try:
+        found = node.until(
+            lambda: node.run(nodes.get(NODE)), lambda n: n["status"].get("conditions"), "the node is back"
+        )
+        assert found["metadata"]["labels"]["zone"] == "here" and found["metadata"]["labels"]["disk"] == "fast"
+        assert found["metadata"]["labels"]["kubernetes.io/hostname"] == NODE
+        assert {"key": "only", "value": "tests", "effect": "NoSchedule"} in found["spec"]["taints"]
+        info = node.until(
+            lambda: node.run(nodes.get(NODE))["status"]["nodeInfo"],
+            lambda info: info["containerRuntimeVersion"].startswith("containerd://"),
+            "the version of its runtime",
+        )
+        assert info["kernelVersion"] and info["bootID"] and info["osImage"]
+        told = node.until(
+            lambda: {reason for reason, _ in node.events(NODE)},
+            lambda reasons: "NodeReady" in reasons,
+            "its events",
+        )
+        assert {"Starting", "NodeAllocatableEnforced", "NodeHasSufficientMemory", "NodeHasNoDiskPressure"} <= told
+    finally:
+        node.restart_kubelet()
+        node.until(lambda: conditions(node), lambda c: c.get("Ready") == "True", "the node is Ready")
+        node.run(nodes.patch(NODE, {"spec": {"taints": None}}))

@@ -296,7 +296,7 @@ def test_trust_bundles_are_projected_each_certificate_once(node: TestNode) -> No
     )
     assert node.exec(pod, "grep", "-c", "BEGIN", "/v/all.pem").strip() == "2"
     assert node.exec(pod, "cat", "/v/one.pem").strip() == certificates[0].strip()
-    assert node.exec(pod, "stat", "-c", "%s", "/v/none.pem").strip() == "0"
+    assert node.exec(pod, "stat", "-L", "-c", "%s", "/v/none.pem").strip() == "0"
     node.delete("trusting", 0)
     for name in ("test.io:peavine:one", "test.io:peavine:two"):
         node.run(bundles.delete(name))

@@ -147,3 +147,15 @@ def test_a_checkpoint_is_written_below_the_kubelets_directory(node: TestNode, mo
     assert Path(path).name.startswith("checkpoint-frozen_default-c-") and path.endswith(".tar")
     assert Path(path).read_bytes() == b"a checkpoint"
     node.delete("frozen", 0)
+
+
+def test_proc_is_unmasked_only_for_who_asks(node: TestNode, modern: Path) -> None:
+    open_ = {**FOREVER, "name": "open", "securityContext": {"procMount": "Unmasked"}}
+    node.start_pod(node.pod("procs", open_, hostUsers=False))
+    node.start_pod(node.pod("masked", FOREVER))
+    unmasked = asked(modern, "container", "procs")["config"]["linux"]["security_context"]
+    assert "masked_paths" not in unmasked and "readonly_paths" not in unmasked
+    masked = asked(modern, "container", "masked")["config"]["linux"]["security_context"]
+    assert "/proc/kcore" in masked["masked_paths"] and "/proc/sys" in masked["readonly_paths"]
+    for name in ("procs", "masked"):
+        node.delete(name, 0)

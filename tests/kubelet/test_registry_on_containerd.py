@@ -140,3 +140,26 @@ def test_credential_providers_know_passwords_and_unused_images_go(node: TestNode
     finally:
         node.restart_kubelet()
         node.delete("keeper", 0)
+
+
+def test_images_of_the_node_are_listed_pulled_imported_and_removed(node: TestNode, plain: Registry) -> None:
+    import subprocess
+    import sys
+
+    def images(*words: str) -> str:
+        command = [sys.executable, "-m", "peavine.cmd.main", "images", f"--data-dir={node.directory}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    image, _ = plain.push("tools/listed", "7")
+    images("pull", image)
+    assert "tools/listed" in images("list")
+    images("rm", image)
+    assert "tools/listed" not in images("list")
+    where = node.directory / "archives"
+    images("build-example", "--output", str(where))
+    archives = sorted(str(path) for path in where.iterdir())
+    assert archives
+    images("import", *archives)
+    assert "peavine.local/busybox" in images("list")

@@ -212,3 +212,82 @@ def test_a_runtime_that_refuses_to_stop_a_container_does_not_end_the_kubelet(
             await until(client, "after", is_ready)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_exec_attach_and_port_forward_answer_from_the_script(kubeconfig: Path, tmp_path: Path) -> None:
+    async def kubectl(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "peavine.cmd.main", "kubectl", f"--kubeconfig={kubeconfig}", *words]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode()
+
+    async def forwarded() -> bytes:
+        command = [sys.executable, "-m", "peavine.cmd.main", "kubectl", f"--kubeconfig={kubeconfig}"]
+        process = await asyncio.create_subprocess_exec(
+            *command, "port-forward", "pod/scripted", ":80", stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        try:
+            line = (await process.stdout.readline()).decode()
+            port = int(line.split(" -> ")[0].rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"echo me")
+            answer = await reader.readexactly(7)
+            writer.close()
+            return answer
+        finally:
+            process.terminate()
+            await process.wait()
+
+    async def scenario() -> None:
+        async with cluster(kubeconfig, tmp_path) as client:
+            script = {"exec": "ran $CMD", "exec-code": "3", "logs": "what it wrote"}
+            await create(client, pod("scripted", annotations=script))
+            await until(client, "scripted", is_ready)
+            async with asyncio.timeout(60):
+                code, text = await kubectl("exec", "scripted", "--", "do", "it")
+                assert code == 3 and text.startswith("ran do it\n")
+                code, text = await kubectl("attach", "scripted")
+                assert code == 0 and "what it wrote" in text
+                assert await forwarded() == b"echo me"
+
+    asyncio.run(scenario())
+
+
+def test_resting_pods_are_packed_and_wake_to_what_they_were(kubeconfig: Path, tmp_path: Path) -> None:
+    from peavine.kubelet import kubelet as subject
+
+    kept: list[subject.Kubelet] = []
+    made = subject.Kubelet.__init__
+
+    async def scenario() -> None:
+        async with cluster(kubeconfig, tmp_path) as client:
+            await create(client, pod("sleeper", annotations={"logs": "still known"}))
+            found = await until(client, "sleeper", is_ready)
+            (worker,) = kept[0].workers.values()
+            async with asyncio.timeout(10):
+                while not worker.resting:
+                    await asyncio.sleep(0.01)
+            assert worker.pod["metadata"]["uid"] == found["metadata"]["uid"]
+            assert [c.state for c in worker.record.containers] == ["running"]
+            answer = await client.raw("GET", "/api/v1/namespaces/default/pods/sleeper/log")
+            assert await answer.read() == b"still known\n"
+            labels = {"metadata": {"labels": {"now": "labelled"}}}
+            await client.resource("v1", "pods").patch("sleeper", labels, "default")
+            async with asyncio.timeout(10):
+                while not (worker.resting and worker.pod["metadata"].get("labels")):
+                    await asyncio.sleep(0.01)
+            await client.resource("v1", "pods").delete("sleeper", "default")
+            with pytest.raises(ApiError):
+                await until(client, "sleeper", lambda p: False)
+
+    def note(self: subject.Kubelet, *args: Any, **more: Any) -> None:
+        made(self, *args, **more)
+        kept.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject.Kubelet, "__init__", note)
+        asyncio.run(scenario())

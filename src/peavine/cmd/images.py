@@ -68,6 +68,7 @@ async def _run(args: argparse.Namespace) -> int:
             data = archive.build(recipe)
             if args.output:
                 target = Path(args.output) / (recipe.name.rpartition("/")[2].replace(":", "-") + ".tar")
+                target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
                 print(target)
             else:

@@ -124,7 +124,14 @@ class Kubelet:
         places = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self.registrars = {
             node.name: Registrar(
-                client, node, options, prepare=None if self.many else self._refresh_node, clock=clock, places=places
+                client,
+                node,
+                options,
+                prepare=None if self.many else self._refresh_node,
+                clock=clock,
+                places=places,
+                # Thousands of nodes in one process have better to do than to tell how they are.
+                record=None if self.many else self._about_node,
             )
             for node in self.nodes.values()
         }
@@ -163,6 +170,10 @@ class Kubelet:
             self.paths.prepare()
             self._prepare_cgroups()
             self._make_managers()
+            self._about_node("Normal", "Starting", "Starting kubelet.")
+            if "pods" in self.options.enforce_allocatable:
+                message = "Updated Node Allocatable limit across pods"
+                self._about_node("Normal", "NodeAllocatableEnforced", message)
         async with scope() as tasks:
             self.scope = tasks
             self.objects = ObjectCache(self.client, tasks, changed=self._content_changed, clock=self.clock)
@@ -262,6 +273,10 @@ class Kubelet:
         registrar = self.registrars.get(new["metadata"]["name"])
         if registrar is not None:
             registrar.seen(new["conditions"])
+
+    def _about_node(self, type_: str, reason: str, message: str) -> None:
+        name = self.options.node_name
+        self.recorder.event({"kind": "Node", "name": name, "uid": name}, type_, reason, message)
 
     # ---- its pods
     def take_in(self, worker: PodWorker) -> None:

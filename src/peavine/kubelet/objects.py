@@ -94,7 +94,10 @@ class ObjectCache:
             resource = self._client.resource("v1", PLURALS[kind])
             informer = Informer(resource, namespace, field_selector=f"metadata.name={name}", clock=self._clock)
 
-            def on_change(*_: Object) -> None:
+            def on_change(*seen: Object) -> None:
+                if seen[-1].get("immutable") and (held := self._watched.get(key)) is not None:
+                    # It cannot change any more: what is known stays true without a watch.
+                    held.task.cancel()
                 # Readers of the first state wait for it themselves.
                 if informer.synced.is_set():
                     for user in list(self._watched[key].users) if key in self._watched else []:

@@ -145,6 +145,7 @@ class RuntimeWatch:
                 node.runtime_version = f"{version.get('runtime_name', '')}://{version.get('runtime_version', '')}"
                 node.handlers = node_handlers(kubelet.features)
                 node.features = {"supplementalGroupsPolicy": kubelet.features.supplemental_groups_policy}
+                kubelet.registrars[node.name].nudge()
         if not self.healthy:
             self._set_not_ready(
                 f"container runtime not ready: RuntimeReady=false reason:{runtime.get('reason', '')}"

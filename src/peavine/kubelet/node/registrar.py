@@ -21,6 +21,13 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 REGISTER_RETRY_SECONDS_MAX = 7.0
+# Condition -> reasons of the events that it is false, and that it is true.
+TOLD = {
+    "Ready": ("NodeNotReady", "NodeReady"),
+    "MemoryPressure": ("NodeHasSufficientMemory", "NodeHasInsufficientMemory"),
+    "DiskPressure": ("NodeHasNoDiskPressure", "NodeHasDiskPressure"),
+    "PIDPressure": ("NodeHasSufficientPID", "NodeHasInsufficientPID"),
+}
 LEASE_NAMESPACE = "kube-node-lease"
 
 
@@ -48,11 +55,14 @@ class Registrar:
         clock: Clock = REAL,
         registered: Callable[[Object], None] = lambda node: None,
         places: asyncio.Semaphore | None = None,
+        record: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self._client, self.node, self._options, self._clock = client, node, options, clock
         self._nodes = client.resource("v1", "nodes")
         self._leases = client.resource("coordination.k8s.io/v1", "leases")
         self._prepare, self._registered = prepare, registered
+        # (type, reason, message) of an event about the node
+        self._record = record
         # Shared by all nodes of the process: so many talk to the API server at once.
         self._places = places or asyncio.Semaphore(2)
         self._object: Object | None = None
@@ -99,6 +109,7 @@ class Registrar:
         wanted["status"] = node_status(self.node, {}, self._clock.time())
         try:
             self._object = _slim(await self._nodes.create(wanted))
+            self._tell_changes({}, wanted["status"])
             self._reported_at = self._clock.monotonic()
         except ApiError as error:
             if error.code != 409:
@@ -118,6 +129,8 @@ class Registrar:
     async def _keep_status(self) -> None:
         options = self._options
         while True:
+            # Before looking: what is told during the look needs another one.
+            self._nudge.clear()
             try:
                 async with self._places:
                     await self._report()
@@ -127,7 +140,6 @@ class Registrar:
                 if isinstance(error, ApiError) and error.code == 404 and options.register_node:
                     await self._register()
                     continue
-            self._nudge.clear()
             try:
                 async with asyncio.timeout(options.node_status_update_seconds):
                     await self._nudge.wait()
@@ -148,8 +160,23 @@ class Registrar:
         if patch["status"].get("addresses"):
             patch["status"]["addresses"] = [*patch["status"]["addresses"], {"$patch": "replace"}]
         answer = await self._nodes.patch(self.node.name, patch, type="strategic", subresource="status")
+        self._tell_changes(old, wanted)
         self._object = _slim(answer)
         self._reported_at = self._clock.monotonic()
+
+    def _tell_changes(self, old: Object, new: Object) -> None:
+        """Events of what the node has become, in upstream's words."""
+        if self._record is None:
+            return
+        before = {c["type"]: c["status"] for c in old.get("conditions") or []}
+        for condition in new["conditions"]:
+            type_, status = condition["type"], condition["status"]
+            if type_ in TOLD and before.get(type_) != status:
+                reason = TOLD[type_][status == "True"]
+                self._record("Normal", reason, f"Node {self.node.name} status is now: {reason}")
+        boot, was = new["nodeInfo"].get("bootID"), (old.get("nodeInfo") or {}).get("bootID")
+        if was and boot and was != boot:
+            self._record("Warning", "Rebooted", f"Node {self.node.name} has been rebooted, boot id: {boot}")
 
     async def _keep_lease(self) -> None:
         seconds = self._options.lease_duration_seconds

@@ -6,7 +6,7 @@ from typing import Any
 
 from peavine.base.clock import Clock
 from peavine.kubelet.cri.runtime import RpcError, Runtime
-from peavine.kubelet.probes.prober import http_probe, port_of
+from peavine.kubelet.probes.prober import http_probe, port_of, tcp_probe
 
 Object = dict[str, Any]
 HTTP_SECONDS_MAX = 30.0
@@ -41,7 +41,10 @@ async def run_hook(
     elif sleep := handler.get("sleep"):
         await clock.sleep(float(sleep.get("seconds", 0)))
     elif tcp := handler.get("tcpSocket"):
-        raise HookError(f"TCP lifecycle hook to port {tcp.get('port')} is not supported")
+        port = port_of(container, tcp.get("port", 0))
+        ok, output = await tcp_probe(tcp.get("host") or pod_ip, port, HTTP_SECONDS_MAX)
+        if not ok:
+            raise HookError(f"TCP lifecycle hook (port {port}) failed - error: {output}")
 
 
 def _shown(command: list[str]) -> str:
