@@ -101,7 +101,12 @@ def test_a_machine_joins_with_a_token_and_gets_its_certificates_by_request(tmp_p
         assert "somebody is in between" in peavine(*wrong, *own, expect=1)
         assert "is wanted" in peavine(*printed[1:-2], *own, expect=1)
         forged = [part.replace(token, token[:-1] + ("a" if token[-1] != "a" else "b")) for part in printed[1:]]
-        assert "signed by this token" in peavine(*forged, *own, "--timeout", "2", expect=1)
+
+        def opened():
+            assert api.anonymous(public) == 200
+
+        eventually(opened)
+        assert "signed by this token" in peavine(*forged, *own, "--timeout", "3", expect=1)
         assert not (second / "cluster.json").exists()
 
         assert "Node two ready" in peavine(*printed[1:], *own)

@@ -56,6 +56,7 @@ class Plugin:
     resources: frozenset[tuple[str, str]] | None = None  # (group, resource)
 
     def handles(self, req: AdmissionRequest) -> bool:
+        """By operation, group and resource alone: the answer is kept for all requests that have these in common."""
         return req.operation in self.operations and (
             self.resources is None or (req.gvr.group, req.gvr.resource) in self.resources
         )
