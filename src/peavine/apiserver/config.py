@@ -61,7 +61,7 @@ class Config:
     service_cluster_ip_range: str = "192.168.0.0/16"
     service_node_port_range: str = "30000-32767"
     # Limits and times.
-    event_ttl_seconds: int = 3600
+    event_ttl_seconds: float = 3600
     request_timeout_seconds: float = 60.0
     min_request_timeout_seconds: int = 1800
     max_requests_inflight: int = 400

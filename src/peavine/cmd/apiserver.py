@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import ipaddress
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from peavine.apiserver.config import Config, seconds_of
 from peavine.apiserver.server import ApiServer
@@ -44,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
         "--requestheader-client-ca-file", default="", help="CA of front proxies, whose X-Remote-* headers are believed"
     )
     p.add_argument(
-        "--requestheader-allowed-names", default="front-proxy-client", help="common names that front proxies may have"
+        "--requestheader-allowed-names",
+        default="front-proxy-client",
+        help="common names that front proxies may have",
+        type=_list,
     )
     p.add_argument("--proxy-client-cert-file", default="", help="own certificate towards aggregated API servers")
     p.add_argument("--proxy-client-key-file", default="", help="key of --proxy-client-cert-file")
@@ -55,12 +60,14 @@ def parser() -> argparse.ArgumentParser:
         "--kubelet-preferred-address-types",
         default="InternalIP,Hostname,InternalDNS,ExternalDNS,ExternalIP",
         help="which node address to use, best first",
+        type=_list,
     )
     p.add_argument(
         "--service-account-key-file",
         action="append",
         default=[],
         help="key that verifies service account tokens; may be given several times",
+        dest="service_account_key_files",
     )
     p.add_argument("--service-account-signing-key-file", default="", help="key that signs service account tokens")
     p.add_argument(
@@ -68,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
         default="https://kubernetes.default.svc.cluster.local",
         help="issuer of service account tokens",
     )
-    p.add_argument("--api-audiences", default="", help="audiences that tokens for this API name (default: the issuer)")
+    p.add_argument(
+        "--api-audiences", default="", help="audiences that tokens for this API name (default: the issuer)", type=_list
+    )
     p.add_argument("--token-auth-file", default="", help='CSV of static bearer tokens: token,user,uid,"group,group"')
     p.add_argument(
         "--authentication-config", default="", help="file of kind AuthenticationConfiguration: OIDC, anonymous"
@@ -82,7 +91,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--oidc-username-prefix", default="", help="what stands before it; - for nothing")
     p.add_argument("--oidc-groups-claim", default="", help="claim that holds the user's groups")
     p.add_argument("--oidc-groups-prefix", default="", help="what stands before each group")
-    p.add_argument("--oidc-required-claim", action="append", default=[], help="claim=value that a token must have")
+    p.add_argument(
+        "--oidc-required-claim",
+        action="append",
+        default=[],
+        help="claim=value that a token must have",
+        dest="oidc_required_claims",
+    )
     p.add_argument("--oidc-ca-file", default="", help="CA of the issuer's certificate")
     p.add_argument("--authorization-config", default="", help="file of kind AuthorizationConfiguration")
     p.add_argument("--authorization-webhook-config-file", default="", help="kubeconfig of a server that decides")
@@ -97,9 +112,13 @@ def parser() -> argparse.ArgumentParser:
         "--authorization-mode",
         default="Node,RBAC",
         help="authorizers, asked in order: Node, RBAC, AlwaysAllow, AlwaysDeny",
+        type=_list,
+        dest="authorization_modes",
     )
-    p.add_argument("--enable-admission-plugins", default="", help="admission plugins beyond the default ones")
-    p.add_argument("--disable-admission-plugins", default="", help="default admission plugins to leave out")
+    p.add_argument(
+        "--enable-admission-plugins", default="", help="admission plugins beyond the default ones", type=_list
+    )
+    p.add_argument("--disable-admission-plugins", default="", help="default admission plugins to leave out", type=_list)
     p.add_argument("--admission-control-config-file", default="", help="file of kind AdmissionConfiguration")
     p.add_argument(
         "--service-cluster-ip-range",
@@ -107,12 +126,32 @@ def parser() -> argparse.ArgumentParser:
         help="addresses of Services, as CIDR; two with a comma for dual stack",
     )
     p.add_argument("--service-node-port-range", default="30000-32767", help="ports of NodePort Services")
-    p.add_argument("--event-ttl", default="1h", help="how long events are kept")
-    p.add_argument("--request-timeout", default="1m0s", help="how long a request may take that is no watch or stream")
+    p.add_argument(
+        "--event-ttl", default="1h", help="how long events are kept", type=_seconds, dest="event_ttl_seconds"
+    )
+    p.add_argument(
+        "--request-timeout",
+        default="1m0s",
+        help="how long a request may take that is no watch or stream",
+        type=_seconds,
+        dest="request_timeout_seconds",
+    )
     p.add_argument("--max-requests-inflight", type=int, default=400, help="reads answered at once")
     p.add_argument("--max-mutating-requests-inflight", type=int, default=200, help="writes answered at once")
-    p.add_argument("--etcd-compaction-interval", default="5m0s", help="how often history is forgotten")
-    p.add_argument("--shutdown-delay-duration", default="0s", help="how long to go on serving after the signal to stop")
+    p.add_argument(
+        "--etcd-compaction-interval",
+        default="5m0s",
+        help="how often history is forgotten",
+        type=_seconds,
+        dest="compaction_interval_seconds",
+    )
+    p.add_argument(
+        "--shutdown-delay-duration",
+        default="0s",
+        help="how long to go on serving after the signal to stop",
+        type=_seconds,
+        dest="shutdown_delay_seconds",
+    )
     p.add_argument(
         "--enable-priority-and-fairness",
         type=_boolean,
@@ -160,6 +199,13 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _seconds(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
@@ -173,72 +219,17 @@ def configure(args: argparse.Namespace) -> Config:
     store = args.store
     if args.etcd_servers:
         store = "etcd://" + ",".join(url.split("://")[-1].rstrip("/") for url in _list(args.etcd_servers))
-    options = {
-        name: value
-        for name, value in (
-            ("ca_file", args.etcd_cafile),
-            ("cert_file", args.etcd_certfile),
-            ("key_file", args.etcd_keyfile),
-        )
-        if value
+    etcd = {"ca_file": args.etcd_cafile, "cert_file": args.etcd_certfile, "key_file": args.etcd_keyfile}
+    # Flags whose values are configuration as they are have the names of its fields.
+    fields = {field.name for field in dataclasses.fields(Config)}
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in vars(args).items() if name in fields
     }
-    config = Config(
-        store=store or "memory://",
-        store_options=options,
-        bind_address=args.bind_address,
-        secure_port=args.secure_port,
-        advertise_address=advertise,
-        tls_cert_file=args.tls_cert_file,
-        tls_private_key_file=args.tls_private_key_file,
-        client_ca_file=args.client_ca_file,
-        requestheader_client_ca_file=args.requestheader_client_ca_file,
-        requestheader_allowed_names=_list(args.requestheader_allowed_names),
-        proxy_client_cert_file=args.proxy_client_cert_file,
-        proxy_client_key_file=args.proxy_client_key_file,
-        kubelet_client_certificate=args.kubelet_client_certificate,
-        kubelet_client_key=args.kubelet_client_key,
-        kubelet_certificate_authority=args.kubelet_certificate_authority,
-        kubelet_preferred_address_types=_list(args.kubelet_preferred_address_types),
-        service_account_key_files=tuple(args.service_account_key_file),
-        service_account_signing_key_file=args.service_account_signing_key_file,
-        service_account_issuer=args.service_account_issuer,
-        api_audiences=_list(args.api_audiences),
-        token_auth_file=args.token_auth_file,
-        anonymous_auth=args.anonymous_auth,
-        authentication_config=args.authentication_config,
-        authentication_token_webhook_config_file=args.authentication_token_webhook_config_file,
-        oidc_issuer_url=args.oidc_issuer_url,
-        oidc_client_id=args.oidc_client_id,
-        oidc_username_claim=args.oidc_username_claim,
-        oidc_username_prefix=args.oidc_username_prefix,
-        oidc_groups_claim=args.oidc_groups_claim,
-        oidc_groups_prefix=args.oidc_groups_prefix,
-        oidc_required_claims=tuple(args.oidc_required_claim),
-        oidc_ca_file=args.oidc_ca_file,
-        authorization_config=args.authorization_config,
-        authorization_webhook_config_file=args.authorization_webhook_config_file,
-        audit_webhook_config_file=args.audit_webhook_config_file,
-        authorization_modes=_list(args.authorization_mode),
-        enable_admission_plugins=_list(args.enable_admission_plugins),
-        disable_admission_plugins=_list(args.disable_admission_plugins),
-        service_cluster_ip_range=args.service_cluster_ip_range,
-        service_node_port_range=args.service_node_port_range,
-        event_ttl_seconds=int(seconds_of(args.event_ttl)),
-        request_timeout_seconds=seconds_of(args.request_timeout),
-        max_requests_inflight=args.max_requests_inflight,
-        max_mutating_requests_inflight=args.max_mutating_requests_inflight,
-        compaction_interval_seconds=seconds_of(args.etcd_compaction_interval),
-        enable_priority_and_fairness=args.enable_priority_and_fairness,
-        audit_log_path="" if args.audit_log_path == "-" else args.audit_log_path,
-        audit_log_maxsize=args.audit_log_maxsize,
-        audit_log_maxbackup=args.audit_log_maxbackup,
-        audit_log_maxage=args.audit_log_maxage,
-        audit_policy_file=args.audit_policy_file,
-        shutdown_delay_seconds=seconds_of(args.shutdown_delay_duration),
-        encryption_provider_config=args.encryption_provider_config,
-        kubernetes_version=args.kubernetes_version,
-        feature_gates=_gates(args),
-    )
+    config = Config(**plain)
+    config.store, config.advertise_address = store or "memory://", advertise
+    config.store_options = {name: value for name, value in etcd.items() if value}
+    config.audit_log_path = "" if args.audit_log_path == "-" else args.audit_log_path
+    config.feature_gates = _gates(args)
     if args.admission_control_config_file:
         from peavine.apiserver.admission.config import load_admission
 

@@ -1,6 +1,7 @@
 """Through a real HTTP server of ours to a stand-in for the kubelet, with hand-made clients."""
 
 import asyncio
+import base64
 import contextlib
 import json
 
@@ -205,6 +206,32 @@ async def test_port_forward_tunnels_spdy_in_a_websocket():
         assert isinstance((await messages(socket, reader, writer))[-1], Closed)
         writer.close()
     assert "x-stream-protocol-version: portforward.k8s.io" in kubelet.heads[0]
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["binary", "base64"])
+async def test_port_forward_in_channels_has_two_for_each_port(as_text):
+    def frame(channel, data):
+        return str(channel).encode() + base64.b64encode(data) if as_text else bytes([channel]) + data
+
+    protocol = "v4.base64.channel.k8s.io" if as_text else "v4.channel.k8s.io"
+    async with running(Kubelet(), None) as port:
+        head, reader, writer = await ask(port, websocket_request(protocol), "/portforward?ports=80&ports=8080")
+        assert head.startswith("HTTP/1.1 101 ") and protocol in head
+        socket = WebSocket(client=True)
+        writer.write(socket.send(frame(0, b"first")) + socket.send(frame(2, b"second")))
+        found, answers = [], {frame(0, b"FIRST"), frame(2, b"SECOND")}
+        while not answers <= set(found):
+            found += [message.data for message in socket.receive(await reader.read(4096))]
+        first, second = (80).to_bytes(2, "little"), (8080).to_bytes(2, "little")
+        greetings = [frame(0, first), frame(1, first), frame(2, second), frame(3, second)]
+        assert found[:4] == greetings
+        writer.write(socket.close())
+        assert isinstance((await messages(socket, reader, writer))[-1], Closed)
+        writer.close()
+        for wrong in ("/portforward", "/portforward?ports=x"):
+            head, _, writer = await ask(port, websocket_request(protocol), wrong)
+            assert head.startswith("HTTP/1.1 400 ")
+            writer.close()
 
 
 async def test_a_dead_kubelet_and_a_plain_request_are_answered_in_http():

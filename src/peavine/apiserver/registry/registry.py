@@ -43,7 +43,7 @@ class Registry:
         self.chain = Chain([])
         self.trackings: dict[tuple[int, str], Any] = {}  # of managed fields; see `fields.tracking`
         self.newest = schema.version == DEFAULT_VERSION  # else kinds that are newer than the schema are not served
-        self.event_ttl_seconds = 3600
+        self.event_ttl_seconds = 3600.0
         self.event_lease = (0, 0.0)  # the lease that new events share, and until when (monotonic)
         self.disabled_groups: set[str] = set()
         # Custom resources: (group, version, plural) -> Kind.

@@ -43,4 +43,9 @@ async def serve(exchange: Exchange, backend: Backend, streams: Streams | None = 
 
             if TUNNELLED in offered:
                 return await tunnel(exchange, backend)
+            from peavine.apiserver.streams import portforward
+
+            protocol = next((known for known in portforward.PROTOCOLS if known in offered), None)
+            if protocol is not None:
+                return await portforward.forward(exchange, backend, protocol)
     return await pass_through(exchange, backend)
