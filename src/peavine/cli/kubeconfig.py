@@ -29,7 +29,7 @@ def paths(flags: Parsed) -> list[str]:
     return named or [os.path.expanduser("~/.kube/config")]
 
 
-def load(flags: Parsed) -> Object:
+def load(flags: Parsed, *, missing_ok: bool = False) -> Object:
     """All files as one: of equal names the first wins, relative paths become absolute."""
     merged: Object = {
         "apiVersion": "v1",
@@ -41,7 +41,7 @@ def load(flags: Parsed) -> Object:
     }
     for path in dict.fromkeys(paths(flags)):
         if not os.path.exists(path):
-            if flags.get("kubeconfig"):
+            if flags.get("kubeconfig") and not missing_ok:
                 raise CliError(f"stat {path}: no such file or directory")
             continue
         document = read(path)

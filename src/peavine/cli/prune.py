@@ -17,13 +17,24 @@ _DEFAULT = (
 
 
 async def prune(session: Session, flags: Parsed, changes: Changes, applied: list[Target]) -> None:
+    """Delete what `prunable` finds."""
+    for target in await prunable(session, flags, applied):
+        if changes.dry_run != "client":
+            body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+            await changes.send("DELETE", target.path, body, query=changes.query(fieldManager=None))
+        changes.report(target, "pruned", target.object)
+
+
+async def prunable(session: Session, flags: Parsed, applied: list[Target]) -> list[Target]:
+    """Objects of the allowed kinds and the labels that were applied before, and are not among `applied`."""
     from peavine.cli.commands.apply import LAST_APPLIED
 
-    if not (flags["selector"] or flags["all"]):
+    if not (flags["selector"] or flags.get("all")):
         raise CliError(
             "all resources selected for prune without explicitly passing --all. To prune all resources, pass the --all "
             "flag. If you did not mean to prune all resources, specify a label selector"
         )
+    found: list[Target] = []
     kept = {(t.mapping.gvr, t.namespace, t.name) for t in applied}
     namespaces = {t.namespace for t in applied if t.namespace} or {session.namespace}
     for name in [part.removeprefix("core/") for part in flags["prune-allowlist"]] or _DEFAULT:
@@ -35,13 +46,9 @@ async def prune(session: Session, flags: Parsed, changes: Changes, applied: list
             listed = await session.get(mapping.gvr.path(namespace), labelSelector=flags["selector"])
             for item in listed.get("items") or ():
                 meta = item["metadata"]
-                if (
-                    LAST_APPLIED not in (meta.get("annotations") or {})
-                    or (mapping.gvr, namespace, meta["name"]) in kept
-                ):
-                    continue
-                target = Target(mapping, namespace, meta["name"], item)
-                if changes.dry_run != "client":
-                    body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
-                    await changes.send("DELETE", target.path, body, query=changes.query(fieldManager=None))
-                changes.report(target, "pruned", item)
+                before = LAST_APPLIED in (meta.get("annotations") or {})
+                if before and (mapping.gvr, namespace, meta["name"]) not in kept:
+                    item.setdefault("kind", mapping.kind)
+                    item.setdefault("apiVersion", mapping.api_version)
+                    found.append(Target(mapping, namespace, meta["name"], item))
+    return found

@@ -90,9 +90,7 @@ async def run(session: Session, flags: Parsed) -> int:
     if flags["server-side"] and changes.dry_run == "client":
         raise CliError("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)")
     applied: list[Target] = []
-    targets = [
-        t async for t in file_targets(session, flags) if not flags["selector"] or _selected(t, flags["selector"])
-    ]
+    targets = [t async for t in file_targets(session, flags) if not flags["selector"] or selected(t, flags["selector"])]
     if not targets:
         raise CliError("no objects passed to apply")
     members = None
@@ -120,7 +118,7 @@ async def run(session: Session, flags: Parsed) -> int:
     return changes.code
 
 
-def _selected(target: Target, selector: str) -> bool:
+def selected(target: Target, selector: str) -> bool:
     from peavine.machinery.selectors import parse_label_selector
 
     labels = ((target.object or {}).get("metadata") or {}).get("labels")

@@ -9,7 +9,7 @@ from typing import Any
 from peavine.cli.changes import Changes
 from peavine.cli.failures import CliError
 from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, SELECTOR, Flag, Parsed, boolean, string
-from peavine.cli.resources import file_targets, has_files
+from peavine.cli.resources import Target, file_targets, has_files
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
 
@@ -20,6 +20,7 @@ SAVE_CONFIG = boolean("save-config", help="If true, the configuration of the obj
 FLAGS = (
     *PRINTING, *FILES, SELECTOR, DRY_RUN, FIELD_MANAGER, VALIDATE, SAVE_CONFIG,
     boolean("edit", help="Edit the API resource before creating"),
+    boolean("windows-line-endings", help="Only relevant if --edit=true."),
     string("raw", help="Raw URI to POST to the server."),
 )  # fmt: skip
 
@@ -44,10 +45,25 @@ async def run(session: Session, flags: Parsed) -> int:
     changes = Changes(session, flags, "kubectl-create")
     async for target in file_targets(session, flags):
         try:
-            await create(changes, flags, target)
+            if flags["edit"]:
+                await _edited(session, changes, flags, target)
+            else:
+                await create(changes, flags, target)
         except ApiError as error:
             changes.fail(error, f'error when creating "{target.source}"')
     return changes.code
+
+
+async def _edited(session: Session, changes: Changes, flags: Parsed, target: Target) -> None:
+    """Create what the user makes of the object in an editor; left as it is, nothing is created."""
+    from peavine.cli.commands.edit import HEADER
+    from peavine.cli.editing import edit_until_saved
+
+    async def save(after: dict[str, Any]) -> None:
+        target.object = after
+        await create(changes, flags, target)
+
+    await edit_until_saved(session, flags, target, target.object or {}, HEADER, save)
 
 
 def _read(path: str) -> bytes:

@@ -23,6 +23,7 @@ FLAGS = (
     integer("grace-period", default=-1, help="Period of time in seconds given to each pod to terminate gracefully."),
     duration("timeout", help="The length of time to wait before giving up, zero means infinite"),
     string("pod-selector", help="Label selector to filter pods on the node"),
+    integer("chunk-size", default=500, help="Return large lists in chunks rather than all at once."),
     integer("skip-wait-for-delete-timeout", help="Skip waiting for pods whose deletion is older than this."),
 )  # fmt: skip
 _RETRY_SECONDS = 5.0

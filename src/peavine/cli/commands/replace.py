@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from peavine.cli.changes import Changes
 from peavine.cli.failures import CliError
 from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, Flag, Parsed, boolean, duration, integer, string
@@ -19,11 +21,17 @@ FLAGS = (
     integer("grace-period", default=-1, help="Seconds given to the resource to terminate gracefully."),
     duration("timeout", help="The length of time to wait before giving up on a delete."),
     boolean("wait", help="If true, wait for resources to be gone before returning."),
+    string("raw", help="Raw URI to PUT to the server."),
     string("subresource", help="If specified, replace will operate on the subresource of the requested object."),
 )  # fmt: skip
 
 
 async def run(session: Session, flags: Parsed) -> int:
+    if flags["raw"]:
+        data = sys.stdin.buffer.read() if flags["filename"] in ((), ("-",)) else _read(flags["filename"][0])
+        answer = await session.client.raw("PUT", flags["raw"], body=data)
+        session.out.write((await answer.read()).decode())
+        return 0
     if not has_files(flags):
         raise CliError("must specify one of -f and -k")
     changes = Changes(session, flags, "kubectl-replace")
@@ -45,6 +53,11 @@ async def run(session: Session, flags: Parsed) -> int:
         except ApiError as error:
             changes.fail(error, f'error when replacing "{target.source}"')
     return changes.code
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 async def _again(session: Session, changes: Changes, target) -> None:  # type: ignore[no-untyped-def]
