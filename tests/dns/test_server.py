@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -261,6 +262,35 @@ def test_a_stub_domain_goes_to_its_own_resolver() -> None:
     assert forwarder.resolvers_for(dns.name("xcorp.example"))[0].address == "10.0.0.1"
 
 
+def test_a_resolver_that_does_not_answer_is_asked_last_for_a_while_also_that_of_a_stub_domain() -> None:
+    example = _Example()
+    upstream = Server(example, Forwarder([]))
+    upstream.ready = True
+    clock = SimulatedClock()
+
+    async def main() -> None:
+        port = upstream.start("127.0.0.1", 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            closed = nobody.getsockname()[1]
+        dead, alive = Resolver("127.0.0.1", closed), Resolver("127.0.0.1", port)
+        server = Server(cluster(), Forwarder([], {dns.name("example.com"): [dead, alive]}, clock))
+        own = server.start("127.0.0.1", 0)
+        server.ready = True
+        async with scope() as tasks:
+            tasks.start(upstream.run())
+            tasks.start(server.run())
+            assert (await ask(own, "www.example.com")).values == ["93.184.216.34"]
+            assert (await ask(own, "other.example.com")).rcode == dns.NXDOMAIN
+            assert (dead.asked, dead.failed, alive.asked) == (1, 1, 2)
+            await clock.advance(6)
+            assert (await ask(own, "third.example.com")).rcode == dns.NXDOMAIN
+            assert dead.asked == 2
+            assert (await ask(own, "www.example.org")).rcode == dns.SERVFAIL
+
+    asyncio.run(main())
+
+
 def test_without_a_resolver_the_answer_is_servfail() -> None:
     async def work(port: int, _: Server) -> None:
         assert (await ask(port, "www.example.org")).rcode == dns.SERVFAIL
@@ -274,10 +304,12 @@ def test_a_resolver_that_asks_us_back_is_dropped() -> None:
         port = server.start("127.0.0.1", 0)
         server.ready = True
         server.forwarder.resolvers.append(Resolver("127.0.0.1", port))
+        server.forwarder.stubs[dns.name("corp.example")] = [Resolver("127.0.0.1", port)]
         async with scope() as tasks:
             tasks.start(server.run())
             dropped = await forward.remove_loops(server.forwarder, server.was_asked)
-        assert [r.port for r in dropped] == [port] and server.forwarder.resolvers == []
+        assert [r.port for r in dropped] == [port, port] and server.forwarder.resolvers == []
+        assert list(server.forwarder.stubs.values()) == [[]]
 
     asyncio.run(main())
 

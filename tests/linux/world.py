@@ -70,8 +70,12 @@ class World:
         *,
         source_port: int = 0,
         seconds: float = wait_seconds,
+        size: int = 1,
     ) -> tuple[str, str]:
-        """(who answered, whom it saw) to a fresh connection from a namespace. Raises Refused or Silent."""
+        """(who answered, whom it saw) to a fresh connection from a namespace. Raises Refused or Silent.
+
+        A datagram of more than one byte must arrive in one piece; Refused if it is too large for the first link.
+        """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         if protocol == "sctp" and seconds == wait_seconds:
             seconds = 5.0  # A first packet that is lost is sent again after three.
@@ -80,9 +84,12 @@ class World:
             if source_port:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 s.bind(("", source_port))
+            if size > 1:
+                # Never in fragments: IP_MTU_DISCOVER or IPV6_MTU_DISCOVER is IP_PMTUDISC_DO.
+                s.setsockopt(*((41, 23) if family == socket.AF_INET6 else (0, 10)), 2)
             try:
                 s.connect((address, port))
-                s.send(b"?")
+                s.send(b"?" * size)
                 who, seen = s.recv(200).decode().split(" ")
             except ConnectionError as error:
                 raise Refused(str(error)) from error

@@ -13,7 +13,7 @@ from peavine.network import agent, attachments, cni, forwarding, peers
 from peavine.network.agent import Agent, Settings
 from peavine.network.peers import Peer
 from tests.linux import world as worlds
-from tests.linux.world import CLIENT_IP, NODE_A, NODE_A6, NODE_B, NODE_B6, World
+from tests.linux.world import CLIENT_IP, NODE_A, NODE_A6, NODE_B, NODE_B6, Refused, World
 from tests.network import plugins
 
 pytestmark = [
@@ -110,6 +110,41 @@ def test_pods_of_two_nodes_reach_each_other_and_the_world_and_nothing_is_left_be
         assert list(settings["a"].conf_dir.iterdir()) == []
     for name in addresses:
         namespaces.remove(world.names[name])
+
+
+@pytest.mark.parametrize(("backend", "mtu"), [("host-gw", 1500), ("vxlan", 1450)])
+def test_pods_know_the_largest_packet_that_reaches_another_node_whole(
+    tmp_path: Path, world: World, backend: str, mtu: int
+) -> None:
+    settings = {node: start(world, node, tmp_path, backend) for node in ("a", "b")}
+    connect(world, backend)
+    pod(world, "a", settings["a"], "p1")
+    addresses = pod(world, "b", settings["b"], "p3")
+    for address, headers in zip(addresses, (28, 48), strict=True):
+        assert world.ask("p1", address, 8080, "udp", size=mtu - headers)[0] == "p3"
+        with pytest.raises(Refused, match="too long"):
+            world.ask("p1", address, 8080, "udp", size=mtu - headers + 1)
+    for name in ("p1", "p3"):
+        namespaces.remove(world.names[name])
+
+
+def test_a_pod_with_a_bandwidth_sends_and_receives_no_faster(tmp_path: Path, world: World) -> None:
+    settings = start(world, "a", tmp_path, "host-gw")
+    # A million bits in a second, and a burst of a tenth of that: 60 kB with their headers take at least 0.35 s.
+    limits = {"ingressRate": 1_000_000, "ingressBurst": 100_000, "egressRate": 1_000_000, "egressBurst": 100_000}
+    try:
+        address, _ = pod(world, "a", settings, "p1", bandwidth=limits)
+    except RuntimeError as error:
+        pytest.skip(f"the bandwidth plugin does not work here: {error}")
+    for source, target in (("a", address), ("p1", NODE_A)):
+        began = time.monotonic()
+        with world.stream(source, target, 8080 if source == "a" else 9000) as talk:
+            talk("x" * 90)
+            for _ in range(600):
+                talk("y" * 90)
+        # Never faster; how much slower is the machine's business.
+        assert time.monotonic() - began > 0.35, source
+    namespaces.remove(world.names["p1"])
 
 
 def test_a_second_start_changes_nothing_and_a_gone_node_loses_its_route(tmp_path: Path, world: World) -> None:

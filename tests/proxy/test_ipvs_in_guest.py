@@ -19,7 +19,7 @@ def test_the_ipvs_mode_passes_the_conformance_suite(tmp_path: Path) -> None:
         kernel = guest.kernel(os.environ.get("PEAVINE_GUEST_KERNEL", ""))
     except guest.GuestUnavailable as error:
         pytest.skip(f"mode ipvs in a guest: {error}")
-    suite = ["tests/proxy/test_conformance.py", "-k", os.environ.get("PEAVINE_GUEST_TESTS", "ipvs")]
+    suite = ["tests/proxy/test_conformance.py", "-k", os.environ.get("PEAVINE_GUEST_TESTS", "ipvs or sctp")]
     pytest_ = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", "--color=no", "--tb=short"]
     status, output = guest.run(kernel, [*pytest_, *suite], ROOT, tmp_path)
     print(output)

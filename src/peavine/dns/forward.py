@@ -23,6 +23,8 @@ tries_max = 3
 unwell_seconds = 5.0
 questions_max = 1000
 loop_seconds = 2.0
+# The labels that mark a question which looks for loops.
+LOOP_PROBE = b"\x0aloop-probe\x07peavine"
 
 
 class NoAnswer(Exception):
@@ -172,20 +174,22 @@ class Forwarder:
 
 
 async def remove_loops(forwarder: Forwarder, seen: Callable[[bytes], bool], clock: Clock = REAL) -> list[Resolver]:
-    """Ask each resolver a name that nobody knows; one through which the question comes back to us is dropped.
+    """Ask each resolver, also those of stub domains, a name that nobody knows; one through which the question comes
+    back to us is dropped.
 
     `seen(name)` says whether the server was asked that name. Returns what was dropped.
     """
     dropped = []
-    for resolver in list(forwarder.resolvers):
-        probe = dns.name(f"{secrets.token_hex(8)}.loop-probe.peavine")
-        try:
-            async with asyncio.timeout(loop_seconds):
-                await forwarder._exchange(resolver, probe, dns.HINFO)
-        except (OSError, TimeoutError, Malformed) as error:
-            log.debug("loop probe of %s: %r", resolver, error)
-        if seen(probe):
-            log.error("resolver %s asks us: it would go round for ever, not used", resolver)
-            forwarder.resolvers.remove(resolver)
-            dropped.append(resolver)
+    for domain, resolvers in ((b"\0", forwarder.resolvers), *forwarder.stubs.items()):
+        for resolver in list(resolvers):
+            probe = dns.name(secrets.token_hex(8))[:-1] + LOOP_PROBE + domain
+            try:
+                async with asyncio.timeout(loop_seconds):
+                    await forwarder._exchange(resolver, probe, dns.HINFO)
+            except (OSError, TimeoutError, Malformed) as error:
+                log.debug("loop probe of %s: %r", resolver, error)
+            if seen(probe):
+                log.error("resolver %s asks us: it would go round for ever, not used", resolver)
+                resolvers.remove(resolver)
+                dropped.append(resolver)
     return dropped

@@ -17,7 +17,7 @@ from typing import Any
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.dns.cache import stripped
-from peavine.dns.forward import Forwarder, NoAnswer
+from peavine.dns.forward import LOOP_PROBE, Forwarder, NoAnswer
 from peavine.dns.zone import Prepared, Zone
 from peavine.wire import dns
 from peavine.wire.dns import Malformed, Query
@@ -195,7 +195,7 @@ class Server:
                 self._remember(query.question.lower(), found)
             reply(self._assemble(query, found, limit))
             return
-        if name.endswith(b"\x0aloop-probe\x07peavine\0"):
+        if LOOP_PROBE in name:
             self._probes.add(name)
             reply(self._error(query, dns.NXDOMAIN))
             return
