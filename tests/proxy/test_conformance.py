@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -421,6 +422,43 @@ def test_a_connection_lives_on_while_rules_change(proxy: Proxy) -> None:
         assert talk("two") == "a1 two"
         proxy.restart()
         assert talk("three") == "a1 three"
+
+
+def test_no_new_connection_fails_while_endpoints_and_other_services_come_and_go(proxy: Proxy) -> None:
+    world = proxy.world
+    proxy.set_service("web", service("192.168.0.10"))
+    proxy.set_endpoints("web", "a1", "b1")
+    proxy.sync()
+    failed: list[str] = []
+    answered = {"a2": 0, "client": 0}
+    over = threading.Event()
+
+    def knock(where: str) -> None:
+        while not over.is_set():
+            try:
+                world.ask(where, "192.168.0.10", 80, seconds=10)
+                answered[where] += 1
+            except (Refused, Silent) as error:
+                failed.append(f"{where}: {error!r}")
+
+    knockers = [threading.Thread(target=knock, args=(where,)) for where in answered]
+    for thread in knockers:
+        thread.start()
+    try:
+        for turn in range(8):
+            proxy.set_endpoints("web", *(("a1",), ("a1", "a2", "b1"), ("b1",), ("a1", "b1"))[turn % 4])
+            proxy.set_service(f"other{turn % 2}", service(f"192.168.0.2{turn % 2}"))
+            proxy.set_endpoints(f"other{turn % 2}", "a2")
+            proxy.remove(f"other{(turn + 1) % 2}")
+            enough = {where: count + 3 for where, count in answered.items()}
+            proxy.sync()
+            while any(answered[where] < enough[where] for where in answered) and not failed:
+                over.wait(0.002)
+    finally:
+        over.set()
+        for thread in knockers:
+            thread.join(30)
+    assert failed == []
 
 
 def test_a_restarted_proxy_finds_its_rules_and_removes_what_is_stale(proxy: Proxy) -> None:
