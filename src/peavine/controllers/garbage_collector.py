@@ -126,12 +126,21 @@ class GarbageCollector(Controller):
         for owner in node.owners:
             self.dependents[owner["uid"]].add(node.uid)
         self._absent.pop(node.uid, None)
-        if node.owners or (node.deleting and {ORPHAN, FOREGROUND} & set(node.finalizers)):
+        if self._doubtful(node) or (node.deleting and {ORPHAN, FOREGROUND} & set(node.finalizers)):
             self.queue.add(node.uid)
         if before and before.owners != node.owners:
             # An owner in foreground deletion may have been waiting for just this reference to go.
             for owner in before.owners:
                 self.queue.add(owner["uid"])
+
+    def _doubtful(self, node: Node) -> bool:
+        """Whether an owner is unknown, elsewhere or on its way out; that of others will tell by its end."""
+        return any(
+            (owner := self.nodes.get(reference["uid"])) is None
+            or _waits_for_dependents(owner)
+            or (owner.namespace and owner.namespace != node.namespace)
+            for reference in node.owners
+        )
 
     def _updated(self, _: Object, new: Object) -> None:
         self._added(new)
