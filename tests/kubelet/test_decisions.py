@@ -471,3 +471,135 @@ def test_a_long_pull_tells_how_far_it_has_come() -> None:
     assert any(
         message.startswith('Successfully pulled image "x/2:1" in 25s (50s including waiting)') for _, message in told
     )
+
+
+def test_burstable_containers_swap_in_proportion_to_their_memory() -> None:
+    gib = 1 << 30
+
+    def swap(behavior: str, requests: dict[str, str], limits: dict[str, str], **spec: object) -> int:
+        container = {"name": "c", "resources": {"requests": requests, "limits": limits}}
+        described = {"metadata": {"name": "p"}, "spec": {"containers": [container], **spec}}
+        return resources.swap_bytes(described, container, behavior, memory_capacity=8 * gib, swap_capacity=4 * gib)
+
+    half = {"memory": "2Gi"}
+    assert swap("LimitedSwap", half, {}) == gib
+    assert swap("NoSwap", half, {}) == swap("", half, {}) == 0
+    assert swap("LimitedSwap", half, half) == 0
+    assert swap("LimitedSwap", {}, {}) == 0
+    assert swap("LimitedSwap", half, {}, priority=2_000_000_000) == 0
+
+
+def test_pods_of_low_priority_end_first_when_the_machine_goes_down() -> None:
+    import asyncio
+    from types import SimpleNamespace
+
+    from peavine.base.clock import SimulatedClock
+    from peavine.kubelet.node.shutdown import ShutdownManager
+
+    order: list[tuple[str, float]] = []
+
+    class Worker:
+        def __init__(self, name: str, priority: int) -> None:
+            self.pod = {"metadata": {"name": name}, "spec": {"priority": priority}}
+            self.finished, self.more_conditions = False, []
+
+        def end(self, grace: float, forced: object) -> None:
+            order.append((self.pod["metadata"]["name"], grace))
+            self.finished = True
+
+    steps = [
+        {"priority": 100000, "shutdownGracePeriodSeconds": 10},
+        {"priority": 0, "shutdownGracePeriodSeconds": 25},
+        {"priority": 2000000000, "shutdownGracePeriodSeconds": 5},
+    ]
+    everyone = [Worker("critical", 2000001000), Worker("negative", -5), Worker("high", 100001), Worker("plain", 0)]
+    kubelet = SimpleNamespace(
+        nodes={},
+        options=SimpleNamespace(shutdown_by_priority=steps),
+        workers={str(i): worker for i, worker in enumerate(everyone)},
+        clock=SimulatedClock(),
+    )
+    asyncio.run(ShutdownManager(kubelet).shut_down())  # type: ignore[arg-type]
+    assert order == [("negative", 25.0), ("plain", 25.0), ("high", 10.0), ("critical", 5.0)]
+
+
+def test_every_field_of_the_configuration_counts_or_is_refused(tmp_path: Path) -> None:
+    from peavine.kubelet.configuration import ConfigurationError, load
+
+    def loaded(text: str) -> Options:
+        options = Options(node_name="n", root_dir=tmp_path, pod_logs_dir=tmp_path)
+        (tmp_path / "config").write_text(
+            f"apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n{text}"
+        )
+        load(options, str(tmp_path / "config"), "", [])
+        return options
+
+    options = loaded(
+        "topologyManagerPolicy: restricted\ntopologyManagerScope: pod\nmemoryManagerPolicy: Static\n"
+        "reservedMemory: [{numaNode: 0, limits: {memory: 1Gi}}]\nmemorySwap: {swapBehavior: LimitedSwap}\n"
+        "failSwapOn: true\nuserNamespaces: {idsPerPod: 131072}\nimageMaximumGCAge: 12h\nregistryPullQPS: 5\n"
+        "shutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 3}]\n"
+        "evictionHard: {memory.available: 5%}\nmergeDefaultEvictionSettings: true\n"
+    )
+    assert (options.topology_manager_policy, options.topology_manager_scope) == ("restricted", "pod")
+    assert options.swap_behavior == "LimitedSwap" and options.fail_swap_on and options.user_ids_per_pod == 131072
+    assert options.image_maximum_age_seconds == 43200
+    assert options.eviction_hard["memory.available"] == "5%" and options.eviction_hard["nodefs.available"] == "10%"
+    assert loaded("evictionHard: {memory.available: 5%}\n").eviction_hard == {"memory.available": "5%"}
+    for text, words in (
+        ("readOnlyPort: 10255\n", "readOnlyPort: only 0 is supported, not 10255"),
+        ("staticPodURL: http://x\n", "staticPodURL: only '' is supported"),
+        ("nonsense: 1\n", 'unknown field "nonsense"'),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            loaded(text)
+
+
+def test_a_threshold_is_left_only_with_the_minimum_reclaim(tmp_path: Path) -> None:
+    options = Options(node_name="n", root_dir=tmp_path, pod_logs_dir=tmp_path)
+    options.eviction_hard = {"nodefs.available": "1Gi"}
+    options.eviction_minimum_reclaim = {"nodefs.available": "500Mi"}
+    limits = eviction.thresholds(options)
+
+    def seen(mebibytes: int) -> dict[str, eviction.Observation]:
+        return {"nodefs.available": eviction.Observation(mebibytes << 20, 10 << 30)}
+
+    assert eviction.met(limits, seen(1000)) and not eviction.met(limits, seen(1100))
+    assert eviction.met(limits, seen(1500), with_reclaim=True)
+    assert not eviction.met(limits, seen(1600), with_reclaim=True)
+
+
+def test_cdi_devices_become_environment_nodes_and_mounts(tmp_path: Path) -> None:
+    from peavine.kubelet.plugins.cdi import CdiError, resolve
+
+    spec = {
+        "cdiVersion": "0.6.0",
+        "kind": "vendor.example/gpu",
+        "containerEdits": {"env": ["ALL=1"]},
+        "devices": [
+            {"name": "a", "containerEdits": {"env": ["GPU=a"], "deviceNodes": [{"path": "/dev/a"}]}},
+            {"name": "b", "containerEdits": {"mounts": [{"hostPath": "/h", "containerPath": "/c", "options": ["ro"]}]}},
+            {"name": "c", "containerEdits": {"hooks": [{"hookName": "prestart", "path": "/x"}]}},
+        ],
+    }
+    (tmp_path / "vendor.json").write_text(json.dumps(spec))
+    edits = resolve(["vendor.example/gpu=a", "vendor.example/gpu=b"], [tmp_path])
+    assert edits.environment == {"ALL": "1", "GPU": "a"}
+    assert edits.devices == [{"container_path": "/dev/a", "host_path": "/dev/a", "permissions": "rwm"}]
+    assert edits.mounts == [{"container_path": "/c", "host_path": "/h", "readonly": True}]
+    with pytest.raises(CdiError, match=r"unresolvable CDI devices .*gpu=z"):
+        resolve(["vendor.example/gpu=z"], [tmp_path])
+    with pytest.raises(CdiError, match="needs hooks"):
+        resolve(["vendor.example/gpu=c"], [tmp_path])
+
+
+def test_stop_signals_have_cris_numbers_and_linux_own() -> None:
+    import signal
+
+    from peavine.kubelet.cri.signals import CRI_NUMBERS, linux_number
+
+    assert (CRI_NUMBERS["SIGABRT"], CRI_NUMBERS["SIGTERM"], CRI_NUMBERS["SIGXFSZ"], len(CRI_NUMBERS)) == (1, 23, 34, 65)
+    assert linux_number("SIGUSR1") == signal.SIGUSR1 and linux_number("SIGRTMIN+3") == signal.SIGRTMIN + 3
+    assert linux_number("SIGRTMAX-2") == signal.SIGRTMAX - 2
+    with pytest.raises(ValueError, match="unknown stop signal"):
+        linux_number("SIGNOTHING")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peavine.api.core.podstate import BURSTABLE, qos_class, unix_time
+from peavine.api.core.podstate import unix_time
 from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import Scope, scope
 from peavine.client.events import EventRecorder
@@ -24,7 +24,7 @@ from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
 from peavine.kubelet.node.admission import Held
-from peavine.kubelet.node.node import Node, node_memory
+from peavine.kubelet.node.node import Node
 from peavine.kubelet.node.registrar import Registrar
 from peavine.kubelet.objects import ObjectCache
 from peavine.kubelet.options import Options
@@ -47,6 +47,7 @@ from peavine.machinery.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from peavine.kubelet.allocation.managers import Managers
+    from peavine.kubelet.node.groups import PodGroups
     from peavine.kubelet.plugins.devices import Devices
     from peavine.kubelet.plugins.dra import DynamicResources
     from peavine.kubelet.usernamespaces import UserNamespaces
@@ -140,6 +141,8 @@ class Kubelet:
         self.reports = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self.static: StaticPods | None = None
         self.devices: Devices | None = None
+        # Only a node with real containers has these.
+        self.groups: PodGroups | None = None
         self.managers: Managers | None = None
         self.dynamic: DynamicResources | None = None
         self.user_namespaces: UserNamespaces | None = None
@@ -168,7 +171,6 @@ class Kubelet:
     async def run(self) -> None:
         if self.options.cgroups:
             self.paths.prepare()
-            self._prepare_cgroups()
             self._make_managers()
             self._about_node("Normal", "Starting", "Starting kubelet.")
             if "pods" in self.options.enforce_allocatable:
@@ -216,11 +218,14 @@ class Kubelet:
     def _make_managers(self) -> None:
         """Before the first pod comes: it is these that admit it."""
         from peavine.kubelet.allocation.managers import Managers
+        from peavine.kubelet.node.groups import PodGroups
         from peavine.kubelet.plugins.devices import Devices
         from peavine.kubelet.plugins.dra import DynamicResources
         from peavine.kubelet.usernamespaces import UserNamespaces
 
         options = self.options
+        self.groups = PodGroups(self)
+        self.groups.prepare()
         self.devices, self.dynamic = Devices(self), DynamicResources(self)
         self.user_namespaces = UserNamespaces(self.paths, max_pods=options.max_pods, per_pod=options.user_ids_per_pod)
         self.managers = Managers(self, [self.devices])
@@ -291,7 +296,11 @@ class Kubelet:
     def shared(self, pod: Object) -> Held:
         """What the pod holds of its node; pods that hold the same share one answer."""
         found = admission.held(pod)
-        key = (tuple(sorted((name, str(amount)) for name, amount in found.requests.items())), found.ports)
+        key = (
+            tuple(sorted((name, str(amount)) for name, amount in found.requests.items())),
+            found.ports,
+            found.quality,
+        )
         return self._held.setdefault(key, found)
 
     def packed(self, pod: Object, *, newest: Object) -> Packed | None:
@@ -324,7 +333,8 @@ class Kubelet:
     def release(self, worker: PodWorker) -> None:
         """Its containers have ended: what it had reserved is free."""
         self.objects.unregister(worker.uid)
-        self.share_out()
+        if self.groups is not None:
+            self.groups.share_out()
         for other in self._by_node.get(worker.node_name, ()):
             if any(c["type"] == "PodResizePending" for c in other.more_conditions):
                 # There may be room now for what was put off.
@@ -436,60 +446,21 @@ class Kubelet:
     def pod_group(self, pod: Object) -> str:
         return resources.pod_group(self.options.cgroup_root, pod)
 
-    def _prepare_cgroups(self) -> None:
-        from peavine.linux import cgroups
-
-        root = f"{self.options.cgroup_root.rstrip('/')}/kubepods"
-        node = next(iter(self.nodes.values()))
-        cpu = parse_quantity(node.allocatable["cpu"]).milli()
-        memory = node_memory(node.capacity, self.options) if "pods" in self.options.enforce_allocatable else -1
-        cgroups.create(root, cgroups.Limits(cpu_shares=resources.milli_to_shares(cpu), memory_bytes=memory))
-        cgroups.create(f"{root}/burstable", cgroups.Limits(cpu_shares=2))
-        cgroups.create(f"{root}/besteffort", cgroups.Limits(cpu_shares=2))
-
-    def share_out(self) -> None:
-        """Burstable pods together weigh what they ask for, against the guaranteed ones beside them."""
-        if not self.options.cgroups:
-            return
-        from peavine.linux import cgroups
-
-        total = sum(
-            worker.held.requests["cpu"].milli()
-            for worker in self.workers.values()
-            if worker.admitted and not worker.finished and "cpu" in worker.held.requests
-            if qos_class(worker.pod) == BURSTABLE
-        )
-        group = f"{self.options.cgroup_root.rstrip('/')}/kubepods/burstable"
-        cgroups.apply(group, cgroups.Limits(cpu_shares=resources.milli_to_shares(total)))
-
     def prepare_pod(self, pod: Object) -> None:
         """Its control group and directories."""
-        if not self.options.cgroups:
-            return
-        from peavine.linux import cgroups
-
-        self.share_out()
-        cgroups.create(self.pod_group(pod), resources.pod_limits_of_group(pod, self.options.pod_pids_limit))
-        self.paths.pod(pod["metadata"]["uid"]).mkdir(parents=True, exist_ok=True, mode=0o750)
-        self.paths.logs(pod).mkdir(parents=True, exist_ok=True, mode=0o755)
+        if self.groups is not None:
+            self.groups.prepare_pod(pod)
+            self.paths.pod(pod["metadata"]["uid"]).mkdir(parents=True, exist_ok=True, mode=0o750)
+            self.paths.logs(pod).mkdir(parents=True, exist_ok=True, mode=0o755)
 
     def container_resources(self, pod: Object, container: Object) -> Message:
         node = next(iter(self.nodes.values()))
         capacity = parse_quantity(node.capacity["memory"]).value()
         found = resources.linux_resources(pod, container, memory_capacity=capacity, quota=self.options.cpu_cfs_quota)
-        if self.managers is not None:
+        if self.managers is not None and self.groups is not None:
             self.managers.fill(pod["metadata"]["uid"], container["name"], found)
-            self._limit_swap(pod, container, found, capacity)
+            self.groups.limit_swap(pod, container, found, memory_capacity=capacity)
         return found
-
-    def _limit_swap(self, pod: Object, container: Object, found: Message, capacity: int) -> None:
-        from peavine.kubelet.node import machine
-        from peavine.linux import cgroups
-
-        if cgroups.is_unified() and (total := machine.swap_bytes()):
-            behavior = self.options.swap_behavior
-            limit = resources.swap_bytes(pod, container, behavior, memory_capacity=capacity, swap_capacity=total)
-            found["unified"] = {"memory.swap.max": str(limit)}
 
     def user_namespace(self, pod: Object) -> Message | None:
         """CRI's UserNamespace of the pod. Raises ValueError if no range is free."""

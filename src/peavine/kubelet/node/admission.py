@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from peavine.api.core.nodeselector import pod_fits_node
+from peavine.api.core.podstate import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
 from peavine.api.core.resources import is_sidecar, pod_requests
 from peavine.api.core.taint import tolerated
 from peavine.kubelet.node import machine
@@ -25,10 +26,12 @@ class Held(NamedTuple):
 
     requests: Requests
     ports: tuple[HostPort, ...] = ()
+    # Its quality of service.
+    quality: str = ""
 
 
 def held(pod: Object) -> Held:
-    return Held(pod_requests(pod), tuple(_host_ports(pod)))
+    return Held(pod_requests(pod), tuple(_host_ports(pod)), qos_class(pod))
 
 
 def _host_ports(pod: Object) -> Iterator[HostPort]:
@@ -113,8 +116,6 @@ def _wants_apparmor(pod: Object) -> bool:
 def victims(pod: Object, node: Node, others: dict[str, tuple[Object, Held]]) -> list[str]:
     """Which of the pods (by uid) make room for a critical one: best-effort before burstable before guaranteed, the
     greediest first, none that need not go. Empty if even all of them would not do."""
-    from peavine.api.core.podstate import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
-
     order = {BEST_EFFORT: 0, BURSTABLE: 1, GUARANTEED: 2}
     mine = (pod.get("spec") or {}).get("priority") or 0
 
@@ -123,8 +124,8 @@ def victims(pod: Object, node: Node, others: dict[str, tuple[Object, Held]]) -> 
         return lower or (is_critical(pod) and not is_critical(other))
 
     def rank(uid: str) -> tuple[int, int]:
-        other, holds = others[uid]
-        return order[qos_class(other)], -sum(q.value() for name, q in holds.requests.items() if name == "memory")
+        holds = others[uid][1]
+        return order[holds.quality], -sum(q.value() for name, q in holds.requests.items() if name == "memory")
 
     chosen: list[str] = []
     left = dict(others)
@@ -161,8 +162,6 @@ def is_critical(pod: Object) -> bool:
 
 
 def _pressure(pod: Object, node: Node) -> tuple[str, str] | None:
-    from peavine.api.core.podstate import BEST_EFFORT, qos_class
-
     if not node.pressures or is_critical(pod):
         return None
     if node.pressures == {"MemoryPressure"}:
