@@ -62,14 +62,16 @@ class _Writer:
         lines = [f"frontend {name}", f"    {bind}"]
         # Each rule here is paid by every request, but this: the address is written out once for a connection.
         lines.append("    tcp-request session set-var(sess.client) src,lower")
-        verb = "add"
-        if not self.settings.trust_forwarded:
+        scheme = "https" if face.secure else "http"
+        if self.settings.trust_forwarded:
+            lines.append(f"    http-request set-header X-Forwarded-Proto {scheme}")
+        else:
+            # All of that name: nothing needs to be looked for when ours are added.
             lines.append("    http-request del-header forwarded -m sub")
-            verb = "set"
+            lines.append(f"    http-request add-header X-Forwarded-Proto {scheme}")
         lines += [
-            f"    http-request {verb}-header X-Forwarded-For %[var(sess.client)]",
+            "    http-request add-header X-Forwarded-For %[var(sess.client)]",
             "    http-request set-header X-Real-IP %[var(sess.client)]",
-            f"    http-request set-header X-Forwarded-Proto {'https' if face.secure else 'http'}",
         ]
         lines += self._routing(face.routes)
         lines.append(f"    default_backend {face.routes.fallback}")
