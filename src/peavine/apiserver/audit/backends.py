@@ -46,6 +46,7 @@ class LogFile:
         self.path, self.clock = Path(path), clock
         self.size_max, self.backups_max, self.age_days_max = size_mib_max * MIB, backups_max, age_days_max
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lines: list[bytes] = []
         self._open()
 
     def _open(self) -> None:
@@ -54,14 +55,30 @@ class LogFile:
         self._size = os.fstat(handle).st_size
 
     def write(self, event: dict[str, Any]) -> None:
-        line = orjson.dumps(event) + b"\n"
+        """Written at the end of the loop's turn, together with what else is written down then; the answer follows."""
+        self._lines.append(orjson.dumps(event) + b"\n")
+        if len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # no loop: nothing to wait for
+                self.flush()
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
         try:
-            if self.size_max and self._size + len(line) > self.size_max and self._size:
-                self.rotate()
-            self._file.write(line)
-            self._size += len(line)
+            if self.size_max and self._size + sum(map(len, lines)) > self.size_max:
+                for line in lines:
+                    if self._size and self._size + len(line) > self.size_max:
+                        self.rotate()
+                    self._write(line)
+            elif lines:
+                self._write(b"".join(lines))
         except OSError as error:
-            log.error("audit event lost: %s: %s", self.path, error)
+            log.error("audit events lost: %s: %s", self.path, error)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._size += len(data)
 
     def rotate(self) -> None:
         self._file.close()
@@ -88,6 +105,7 @@ class LogFile:
                 os.unlink(backup)
 
     def close(self) -> None:
+        self.flush()
         self._file.close()
 
 
