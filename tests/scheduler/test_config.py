@@ -2,6 +2,7 @@
 
 import pytest
 
+from peavine.cmd.scheduler import _elect, flags
 from peavine.scheduler.config import API_VERSION, ConfigurationError, load, parse
 from peavine.scheduler.evaluation import Evaluation
 from peavine.scheduler.sampling import Sampling
@@ -247,3 +248,12 @@ def test_a_file_of_another_kind_is_refused():
         load("apiVersion: v1\nkind: Pod\n")
     with pytest.raises(ConfigurationError, match="couldn't parse"):
         load("a: [")
+
+
+def test_the_file_says_how_leaders_are_elected():
+    args = flags().parse_args([])
+    wanted = {"leaderElect": False, "leaseDuration": "1m", "retryPeriod": "500ms", "resourceName": "mine"}
+    _elect(args, _parse(leaderElection=wanted).leader_election)
+    assert (args.leader_elect, args.leader_elect_lease_duration, args.leader_elect_retry_period) == (False, 60, 0.5)
+    assert (args.leader_elect_resource_name, args.leader_elect_resource_namespace) == ("mine", "kube-system")
+    assert args.leader_elect_renew_deadline == 10

@@ -147,6 +147,15 @@ def parse(doc: Any) -> Configuration:
     leader_election = doc.get("leaderElection") or {}
     if (lock := leader_election.get("resourceLock") or "leases") != "leases":
         errors.append(invalid_value("leaderElection.resourceLock", lock, 'resourceLock value must be "leases"'))
+    for name in ("leaseDuration", "renewDeadline", "retryPeriod"):
+        if leader_election.get(name) is not None:
+            try:
+                if seconds_of(leader_election[name]) <= 0:
+                    errors.append(
+                        invalid_value(f"leaderElection.{name}", leader_election[name], "must be greater than zero")
+                    )
+            except ValueError as error:
+                errors.append(invalid_value(f"leaderElection.{name}", leader_election[name], str(error)))
     if errors:
         raise ConfigurationError(aggregate(errors))
     connection = doc.get("clientConnection") or {}
