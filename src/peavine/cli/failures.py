@@ -30,6 +30,10 @@ class UsageError(CliError):
 
 def shown_api_error(error: ApiError, *, doing: str = "") -> str:
     """An answer of the server as kubectl words it. `doing` is `error when creating "file"`."""
+    return printable(_worded(error, doing))
+
+
+def _worded(error: ApiError, doing: str) -> str:
     details: dict[str, Any] = error.details or {}
     if error.reason == "Invalid" and error.code == 422:
         who = "The request is invalid"

@@ -78,7 +78,7 @@ def _parse(
             name, equals, value = word[2:].partition("=")
             flag = by_name.get(name)
             if flag is None:
-                raise CliError(f"unknown flag: --{name}")
+                raise CliError(f"unknown flag: --{name}{_meant(name, by_name)}")
             at = _take(parsed, flag, f"--{name}", value if equals else None, line, at)
         elif word.startswith("-") and len(word) > 1:
             at = _shorthands(parsed, by_short, word, line, at)
@@ -88,6 +88,15 @@ def _parse(
                 parsed.arguments += line[at:]
                 break
     return parsed
+
+
+def _meant(name: str, by_name: dict[str, Flag]) -> str:
+    import sys
+
+    from peavine.cli.terminal import suggestion
+
+    close = suggestion(name, by_name, sys.stderr)
+    return close.replace("\t", "\t--") if close else ""
 
 
 def _shorthands(parsed: Parsed, by_short: dict[str, Flag], word: str, line: list[str], at: int) -> int:

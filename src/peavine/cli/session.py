@@ -153,7 +153,11 @@ class Session:
         if found is None and not self._fresh:
             found = _match(await self.mappings(refresh=True), name)
         if found is None:
-            raise CliError(f'the server doesn\'t have a resource type "{name}"')
+            from peavine.cli.terminal import suggestion
+
+            known = [n for m in await self.mappings() for n in (m.plural, m.singular, *m.short_names)]
+            close = suggestion(name.lower(), known, self.err)
+            raise CliError(f'the server doesn\'t have a resource type "{name}"{close}')
         return found
 
     async def mapping_of(self, api_version: str, kind: str) -> Mapping | None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "images": "images",
     "certs": "certs",
     "kubectl": "kubectl",
+    "top": "top",
     "envtest": "envtest",
     "record": "record",
     "replay": "replay",

@@ -31,10 +31,13 @@ from peavine.machinery.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from peavine.cli.output.redrawn import Redrawn
+
 FLAGS = (
     *PRINTING, *FILES, SELECTOR, FIELD_SELECTOR, ALL_NAMESPACES,
     boolean("watch", "w", help="After listing/getting the requested object, watch for changes."),
     boolean("watch-only", help="Watch for changes to the requested object(s), without listing/getting first."),
+    boolean("redraw", help="With --watch on a terminal: draw the table anew in its place instead of adding lines."),
     boolean("output-watch-events", help="Output watch event objects when --watch or --watch-only is used."),
     boolean("ignore-not-found", help="If the requested object does not exist the command will return exit code 0."),
     boolean("no-headers", help="When using the default or custom-column output format, don't print headers."),
@@ -242,6 +245,13 @@ class _Watch:
         self.namespace = namespace_of(session, self.query.mapping, flags)
         self.tables = _table_printer(session, flags, self.query.mapping, False)
         self.accept = TABLE if printer is None else "application/json"
+        self.redrawn: Redrawn | None = None
+        if flags["redraw"]:
+            if not session.out.isatty():
+                raise CliError("--redraw needs a terminal")
+            from peavine.cli.output.redrawn import Redrawn
+
+            self.redrawn = Redrawn(session.out, lambda: _table_printer(session, flags, self.query.mapping, False))
 
     async def run(self) -> int:
         import gc
@@ -273,7 +283,9 @@ class _Watch:
     def _list(self, listed: Object) -> None:
         event = "ADDED" if self.flags["output-watch-events"] else ""
         if self.printer is None:
-            if listed.get("rows"):
+            if self.redrawn is not None:
+                self.redrawn.take("ADDED", listed)
+            elif listed.get("rows"):
                 self.tables.show(listed, event=event)
         else:
             for item in listed.get("items") or ():
@@ -299,7 +311,9 @@ class _Watch:
         if event["type"] == "BOOKMARK":
             return
         shown = event["type"] if self.flags["output-watch-events"] else ""
-        if self.printer is None:
+        if self.printer is None and self.redrawn is not None:
+            self.redrawn.take(event["type"], event["object"])
+        elif self.printer is None:
             self.tables.show(event["object"], event=shown)
         else:
             self.printer(event if shown else event["object"], self.session.out)

@@ -13,6 +13,7 @@ from peavine.cli.failures import CliError
 from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, SELECTOR, Parsed, boolean, duration, integer
 from peavine.cli.resources import Target, targets
 from peavine.cli.session import Session
+from peavine.cli.terminal import Progress
 from peavine.machinery.meta import now
 
 Object = dict[str, Any]
@@ -50,16 +51,20 @@ async def _status(session: Session, flags: Parsed) -> int:
 
 async def _follow(session: Session, flags: Parsed, target: Target) -> int:
     last = ""
+    shown = Progress(session.err)
     while True:
         text, done, failed = progress(target.mapping.kind, target.object or {}, flags["revision"])
         if text != last:
+            shown.clear()
             session.out.write(text)
             session.out.flush()
             last = text
-        if failed:
-            raise CliError(failed)
-        if done or not flags["watch"]:
+        if failed or done or not flags["watch"]:
+            shown.clear()
+            if failed:
+                raise CliError(failed)
             return 0
+        shown.tick(f"rollout of {target.shown}")
         await session.client.clock.sleep(_POLL_SECONDS)
         target.object = await session.get(target.path)
 

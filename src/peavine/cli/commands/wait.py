@@ -22,6 +22,7 @@ from peavine.cli.flags import (
 )
 from peavine.cli.resources import Target, file_targets, has_files, namespace_of, queries
 from peavine.cli.session import Session
+from peavine.cli.terminal import Progress
 from peavine.machinery.errors import ApiError
 
 CONCURRENT = True
@@ -50,8 +51,9 @@ async def run(session: Session, flags: Parsed) -> int:
         raise CliError("no matching resources found")
     for target in targets:
         try:
-            async with asyncio.timeout(timeout or 1.0):
-                await _until(session, target, check, condition.lower())
+            with Progress(session.err) as shown:
+                async with asyncio.timeout(timeout or 1.0):
+                    await _until(session, target, check, condition.lower(), shown)
         except TimeoutError:
             session.warn(f"error: timed out waiting for the condition on {target.mapping.plural}/{target.name}")
             changes.failed = True
@@ -130,7 +132,7 @@ def _has_condition(obj: Any, name: str, value: str) -> bool:
     return False
 
 
-async def _until(session: Session, target: Target, check, condition: str) -> None:  # type: ignore[no-untyped-def]
+async def _until(session: Session, target: Target, check, condition: str, shown: Progress) -> None:  # type: ignore[no-untyped-def]
     while True:
         try:
             target.object = await session.get(target.path)
@@ -143,4 +145,5 @@ async def _until(session: Session, target: Target, check, condition: str) -> Non
             found = None
         if check(found):
             return
+        shown.tick(f"waiting for {condition} of {target.shown}")
         await session.client.clock.sleep(_POLL_SECONDS)

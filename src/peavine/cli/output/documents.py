@@ -60,7 +60,7 @@ def _dumper() -> Any:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     def represent_map(dumper: Any, mapping: dict[str, Any]) -> Any:
-        ordered = sorted(mapping.items(), key=lambda item: _natural(item[0]))
+        ordered = sorted(mapping.items(), key=lambda item: natural(item[0]))
         return dumper.represent_mapping("tag:yaml.org,2002:map", ordered, flow_style=not mapping or None)
 
     def represent_list(dumper: Any, items: list[Any]) -> Any:
@@ -109,4 +109,4 @@ def _number(text: str, at: int) -> int:
     return int(match[0]) if match else 0
 
 
-_natural = cmp_to_key(_compare)
+natural = cmp_to_key(_compare)

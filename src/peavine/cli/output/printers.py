@@ -33,6 +33,10 @@ def printer_for(flags: Parsed, *, formats: str = FORMATS) -> Printer | None:
         from peavine.cli.output.documents import to_json, to_yaml
 
         return _DocumentPrinter(to_json if name == "json" else to_yaml, keep_managed)
+    if name == "kyaml" and not equals:
+        from peavine.cli.output.kyaml import to_kyaml
+
+        return _DocumentPrinter(to_kyaml, keep_managed)
     if name == "name" and not equals:
         return print_name
     argument = argument or flags.get("template") or ""
@@ -54,7 +58,7 @@ def printer_for(flags: Parsed, *, formats: str = FORMATS) -> Printer | None:
         template = Template(argument)
 
         def print_template(obj: Object, out: TextIO) -> None:
-            out.write(template.render(without_managed(obj, keep_managed)))
+            out.write(for_person(template.render(without_managed(obj, keep_managed)), out))
 
         return print_template
     if name in ("custom-columns", "custom-columns-file"):
@@ -64,6 +68,15 @@ def printer_for(flags: Parsed, *, formats: str = FORMATS) -> Printer | None:
     raise CliError(
         f'unable to match a printer suitable for the output format "{chosen}", allowed formats are: {formats}'
     )
+
+
+def for_person(text: str, out: TextIO) -> str:
+    """Text of the cluster as it is for a program, without escape sequences for a terminal."""
+    if not out.isatty():
+        return text
+    from peavine.cli.failures import printable
+
+    return printable(text)
 
 
 def without_managed(obj: Object, keep: bool = False) -> Object:
@@ -92,7 +105,7 @@ def print_typed_json(obj: Object, out: TextIO) -> None:
 class _DocumentPrinter:
     def __init__(self, form: Callable[[Any], str], keep_managed: bool) -> None:
         self.form, self.keep_managed, self.count = form, keep_managed, 0
-        self.separated = form.__name__ != "to_json"
+        self.separated = form.__name__ == "to_yaml"
 
     def __call__(self, obj: Object, out: TextIO) -> None:
         self.count += 1
@@ -124,7 +137,7 @@ def _jsonpath(template: str, missing: bool, as_json: bool) -> Printer:
 
     def print_path(obj: Object, out: TextIO) -> None:
         try:
-            out.write(to_json(path.find(obj)) if as_json else path.render(obj))
+            out.write(to_json(path.find(obj)) if as_json else for_person(path.render(obj), out))
         except JsonPathError as error:
             raise CliError(f"error executing jsonpath {template!r}: Error executing template: {error}.") from None
 

@@ -16,10 +16,14 @@ _WIDTH_MIN, _PADDING = 6, 3
 class TableWriter:
     """Rows as they come; `flush` aligns what has gathered. Widths are remembered, so that watched rows line up."""
 
+    coloured: bool | None
+
     def __init__(self, out: TextIO, width_min: int = _WIDTH_MIN, padding: int = _PADDING) -> None:
         self.out, self.width_min, self.padding = out, width_min, padding
         self.rows: list[list[str]] = []
         self.widths: list[int] = []
+        self.headed = False
+        self.coloured = None if out.isatty() else False
 
     def row(self, cells: Sequence[str]) -> None:
         self.rows.append([cell_text(cell) for cell in cells])
@@ -33,9 +37,22 @@ class TableWriter:
                 else:
                     self.widths.append(width)
         for row in self.rows:
-            padded = [cell.ljust(width) for cell, width in zip(row[:-1], self.widths, strict=False)]
-            self.out.write("".join(padded) + (row[-1] if row else "") + "\n")
+            padded = [cell.ljust(width) for cell, width in zip(row[:-1], self.widths, strict=False)] + row[-1:]
+            self.out.write("".join(self.painted(padded)) + "\n")
         self.rows.clear()
+
+    def painted(self, cells: list[str]) -> list[str]:
+        """The padded cells in colour, where a person reads them; the first row is the heading."""
+        if self.coloured is None:
+            from peavine.cli.terminal import has_colour
+
+            self.coloured = has_colour(self.out)
+        if not self.coloured:
+            return cells
+        from peavine.cli.terminal import by_status, heading
+
+        first, self.headed = not self.headed, True
+        return [heading(cell) if first and cell.isupper() else by_status(cell) for cell in cells]
 
 
 def cell_text(value: Any) -> str:
