@@ -1,4 +1,5 @@
 import json
+import socket
 
 import pytest
 
@@ -6,6 +7,7 @@ from peavine.cmd.cluster import POD_RANGES, SERVICE_RANGES, Cluster, free_range
 from peavine.cmd.controller_manager import chosen
 from peavine.cmd.main import main
 from peavine.cmd.processes import processes
+from peavine.cmd.starting import last_words
 
 
 def cluster(**more):
@@ -104,3 +106,24 @@ def test_flags_of_one_component_come_after_ours():
     by_name = {p.name: p.command for p in processes(given)}
     assert by_name["scheduler"][-1] == "--v=4"
     assert "--v=4" not in by_name["apiserver"]
+
+
+def test_a_port_that_is_taken_is_said_at_once_and_nothing_is_made(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["up", f"--data-dir={tmp_path}", "--runtime=simulated", f"--secure-port={port}"]) == 1
+    assert f"port {port} is in use" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_words_of_what_ends_again_and_again_are_told(tmp_path):
+    made = Cluster(data_dir=str(tmp_path), node_name="n1", node_ip="10.0.0.5")
+    assert last_words(made) == []
+    for name in ("run", "logs"):
+        (tmp_path / name).mkdir()
+    entries = {"dns": {"restarts": 3}, "proxy": {"restarts": 0}}
+    (tmp_path / "run" / "state.json").write_text(json.dumps({"supervisor": 1, "processes": entries}))
+    (tmp_path / "logs" / "dns.log").write_text("started\n  | OSError: address in use\n  +-----\n")
+    assert last_words(made) == [("dns", "OSError: address in use")]

@@ -23,6 +23,7 @@ from peavine.linux import cgroups, links, mounts, namespaces, nftables
 from peavine.network import forwarding
 
 KILL_TRIES_MAX = 100
+BRIDGE_SYSCTL = "net/bridge/bridge-nf-call-iptables"
 
 
 def ensure(cluster: Cluster) -> None:
@@ -41,6 +42,8 @@ def ensure(cluster: Cluster) -> None:
     links.set_sysctl("net/ipv4/ip_forward", "1")
     nftables.run(_way_out(cluster))
     forwarding.ensure([cluster.node_range, cluster.pod_range])
+    (cluster.directory / "hosts").mkdir(exist_ok=True, mode=0o700)
+    _switch_only(cluster)
     for host in cluster.hosts:
         _ensure_host(host, bridge, gateway, prefix, mtu)
     _write_resolvers(cluster)
@@ -66,6 +69,22 @@ def _ensure_host(host: Host, bridge: str, gateway: str, prefix: int, mtu: int) -
             links.batch([f"address add {host.address}/{prefix} dev eth0"])
         links.batch([f"route replace default via {gateway}"])
     host.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _switch_only(cluster: Cluster) -> None:
+    """What one host sends to another must meet the rules of these two and not the machine's, which has the Services'
+    too. br_netfilter would show it to them; where the machine has other bridges, somebody may want that: it is left.
+    """
+    kept = cluster.directory / "hosts" / BRIDGE_SYSCTL.rpartition("/")[2]
+    if kept.exists() or links.bridges() - {cluster.bridge}:
+        return
+    try:
+        before = Path("/proc/sys", BRIDGE_SYSCTL).read_text()
+    except FileNotFoundError:
+        return
+    if before.strip() != "0":
+        kept.write_text(before)
+        links.set_sysctl(BRIDGE_SYSCTL, "0")
 
 
 def _outer_mtu() -> int:
@@ -149,6 +168,10 @@ async def lose(host: Host) -> None:
 
 def remove(cluster: Cluster) -> None:
     """All that `ensure` makes but files. What is not there is no error."""
+    kept = cluster.directory / "hosts" / BRIDGE_SYSCTL.rpartition("/")[2]
+    if kept.exists():
+        links.set_sysctl(BRIDGE_SYSCTL, kept.read_text().strip())
+        kept.unlink()
     for host in cluster.hosts:
         namespaces.remove(host.namespace)
         links.remove_link(host.namespace)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +42,33 @@ def prepare_containerd(cluster: Cluster, host: Host) -> None:
         conf, _, programs = cluster.cni.partition(":")
         layout = containerd.Layout(host.directory, cni_bin_dir=Path(programs), foreign_cni_conf_dir=Path(conf))
     containerd.write_config(layout)
+
+
+def port_is_free(port: int) -> None:
+    """Raises ValueError if another server has it: the API server could only end again and again."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port} is in use on this machine ({error.strerror}): choose another --secure-port"
+            ) from error
+
+
+def last_words(cluster: Cluster) -> list[tuple[str, str]]:
+    """(process, last line of its log) of the processes that were restarted more than once."""
+    try:
+        state = json.loads((cluster.run_dir / "state.json").read_text())
+    except (OSError, ValueError):
+        return []
+    found = []
+    for name, entry in state["processes"].items():
+        if entry["restarts"] > 1:
+            log = cluster.directory / "logs" / f"{name}.log"
+            lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+            found.append((name, next((line.strip(" |") for line in reversed(lines) if line.strip(" |+-")), "no words")))
+    return found
 
 
 def start_supervisor(cluster: Cluster) -> None:

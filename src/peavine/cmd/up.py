@@ -32,7 +32,9 @@ from peavine.cmd.cluster import (
 from peavine.cmd.starting import (
     choose_runtime,
     give_images,
+    last_words,
     node_ready,
+    port_is_free,
     prepare_containerd,
     reason_of,
     start_supervisor,
@@ -120,6 +122,7 @@ def main(argv: list[str]) -> int:
                 # A host that was lost comes back: the supervisor waits for its namespace.
                 hosts.ensure(cluster)
         else:
+            port_is_free(cluster.secure_port)
             prepare(cluster)
             os.close(held)
     except (ValueError, OSError) as error:
@@ -136,6 +139,8 @@ def main(argv: list[str]) -> int:
         run_main(_until_ready(cluster, args.timeout, started))
     except (TimeoutError, ExceptionGroup, RuntimeError) as error:
         print(f"peavine up: not ready after {args.timeout:.0f} s: {reason_of(error)}", file=sys.stderr)
+        for name, words in last_words(cluster):
+            print(f"{name} ends again and again: {words}", file=sys.stderr)
         print(f"Look at `peavine status` and {cluster.directory / 'logs'}.", file=sys.stderr)
         return 1
     print(f"\nexport KUBECONFIG={cluster.admin_kubeconfig}\nkubectl get nodes")
@@ -192,6 +197,7 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         notes=notes,
     )
     cluster.check()
+    port_is_free(cluster.secure_port)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     cluster.save()
     return cluster, True

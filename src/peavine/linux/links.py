@@ -55,6 +55,10 @@ def link(name: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def bridges() -> set[str]:
+    return {entry["ifname"] for entry in _json("link", "show", "type", "bridge", check=False)}
+
+
 def remove_link(name: str) -> None:
     if link(name) is not None:
         programs.run(["ip", "link", "delete", name])
