@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import replace
 from typing import Any
 
 from peavine.client import ClientConfig
@@ -25,7 +24,7 @@ def with_token(cluster: ClientConfig, token: str) -> ClientConfig:
     token = token.strip()
     if not token or len(token) > TOKEN_CHARS_MAX or not token.isascii() or any(c <= " " for c in token):
         raise Unusable("this is no bearer token")
-    return replace(cluster, token=token)
+    return cluster.replaced(token=token)
 
 
 def with_kubeconfig(cluster: ClientConfig, text: str, context: str = "") -> ClientConfig:
@@ -41,7 +40,7 @@ def with_kubeconfig(cluster: ClientConfig, text: str, context: str = "") -> Clie
         return with_token(cluster, str(user["token"]))
     if user.get("client-certificate-data") and user.get("client-key-data"):
         certificate, key = _pem(user, "client-certificate-data"), _pem(user, "client-key-data")
-        config = replace(cluster, certificate=certificate, key=key)
+        config = cluster.replaced(certificate=certificate, key=key)
         try:
             config.ssl_context()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
