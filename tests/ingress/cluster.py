@@ -218,6 +218,8 @@ class Cluster:
         if self.running.done():
             self.running.result()
         assert waiting.done(), "the controller does not settle"
+        async with asyncio.timeout(20):
+            await self.controller.statuses.idle.wait()
 
     async def get(
         self,

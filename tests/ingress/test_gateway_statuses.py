@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from peavine.base.lifetimes import scope
 from peavine.ingress.gateways import crds, hosts
 from peavine.ingress.gateways.filters import milliseconds
 from peavine.ingress.gateways.listeners import Gateway
 from peavine.ingress.gateways.objects import Objects
 from peavine.ingress.gateways.reader import Verdict, read_gateways
-from peavine.ingress.gateways.source import Gateways
+from peavine.ingress.gateways.source import VERSION, Gateways
 from peavine.ingress.model import Frontend, Routing
 from peavine.ingress.settings import Settings
+from peavine.ingress.statuses import StatusWriter, Target
 from tests.ingress.cluster import Informers
 from tests.ingress.gateways import CLASS, GROUP, backend, gateway, grant, listener, path, route, rule
 from tests.ingress.test_ingress import certificate
@@ -323,7 +325,19 @@ def test_statuses_keep_others_conditions_and_times_and_are_written_once() -> Non
 
 async def _report() -> None:
     informers = Informers()
-    source = Gateways(informers, SETTINGS, ["10.0.0.1"], lambda: None)  # type: ignore[arg-type]
+    again = asyncio.Event()
+    statuses = StatusWriter(informers, again.set)  # type: ignore[arg-type]
+    source = Gateways(informers, SETTINGS, ["10.0.0.1"], lambda: None, statuses)  # type: ignore[arg-type]
+    async with scope() as tasks:
+        tasks.start(statuses.run())
+        await _statuses(informers, source, statuses)
+        # Somebody else was first: it is tried again.
+        statuses.put(Target(VERSION, "gatewayclasses", "", "peavine"), {"metadata": {"resourceVersion": "0"}})
+        async with asyncio.timeout(30):
+            await again.wait()
+
+
+async def _statuses(informers: Informers, source: Gateways, statuses: StatusWriter) -> None:
     informers.put("gatewayclasses", CLASS)
     foreign = {"type": "example.com/Foreign", "status": "True", "reason": "X", "message": "", "lastTransitionTime": "t"}
     informers.put("gateways", {**gateway("gw", listener("http", 0)), "status": {"conditions": [foreign]}})
@@ -333,7 +347,9 @@ async def _report() -> None:
     async def sync() -> list[str]:
         informers.patched.clear()
         routing = Routing()
-        assert await source.report(source.read(routing, {}, {}), routing)
+        source.report(source.read(routing, {}, {}), routing)
+        async with asyncio.timeout(30):
+            await statuses.idle.wait()
         return [name for name, _ in informers.patched]
 
     def status(plural: str, name: str) -> Object:

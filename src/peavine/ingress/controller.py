@@ -18,7 +18,6 @@ from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client.events import EventRecorder
 from peavine.client.informer import InformerFactory
-from peavine.client.transport import Unreachable
 from peavine.ingress import config
 from peavine.ingress.config import Slots
 from peavine.ingress.gateways.source import Gateways
@@ -26,7 +25,7 @@ from peavine.ingress.haproxy import HAProxy, HAProxyError
 from peavine.ingress.ingresses import classes_of, is_ours, read_ingresses
 from peavine.ingress.model import NOT_FOUND, Backend, Choice, Key, Problem, Routes, Routing, Server, servers_of
 from peavine.ingress.settings import Settings
-from peavine.machinery.errors import ApiError
+from peavine.ingress.statuses import StatusWriter, Target
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,6 @@ Object = dict[str, Any]
 
 # Changes that come together are loaded together: a reload costs a process.
 gather_seconds = 0.05
-conflict_seconds = 0.2
 _SECRET_KEYS = ("tls.crt", "tls.key", "auth")
 
 
@@ -86,7 +84,10 @@ class Controller:
             informer.add_handler(self._changed, self._updated, self._changed)
         self._slices.add_handler(self._moved, self._moved_from, self._moved)
         self._all = [self._ingresses, self._classes, self._services, self._secrets, self._slices]
-        self._gateways = Gateways(informers, settings, publish, self._restructure, clock) if gateway_api else None
+        self.statuses = StatusWriter(informers.client, self._restructure, clock)
+        self._gateways = None
+        if gateway_api:
+            self._gateways = Gateways(informers, settings, publish, self._restructure, self.statuses, clock)
         if self._gateways is not None:
             self._all += self._gateways.all
 
@@ -114,6 +115,7 @@ class Controller:
         try:
             async with scope() as tasks:
                 tasks.start(self._informers.run(), name="informers")
+                tasks.start(self.statuses.run(), name="statuses")
                 for informer in self._all:
                     await informer.synced.wait()
                 (self._run_dir / "certs").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -163,11 +165,9 @@ class Controller:
             routing = read_ingresses(ours, services, secrets, self._settings)
             verdict = self._gateways.read(routing, services, secrets) if self._gateways else None
             await self._load(routing)
-            await self._report(ours)
-            if self._gateways and verdict and not await self._gateways.report(verdict, self._routing):
-                # Somebody else wrote first: what that was comes with the next events.
-                await self._clock.sleep(conflict_seconds)
-                self._restructure()
+            self._report(ours)
+            if self._gateways and verdict:
+                self._gateways.report(verdict, self._routing)
         await self._move(moved)
 
     # structure
@@ -292,7 +292,7 @@ class Controller:
             self.counts.runtime_changes += len(after)
 
     # reporting
-    async def _report(self, ours: list[Object]) -> None:
+    def _report(self, ours: list[Object]) -> None:
         problems: dict[Key, set[Problem]] = defaultdict(set)
         for problem in self._routing.problems:
             problems[problem.ingress].add(problem)
@@ -308,16 +308,12 @@ class Controller:
         if not self._publish:
             return
         claimed = set(self._routing.claimed)
-        resource = self._informers.client.resource("networking.k8s.io/v1", "ingresses")
         for key, ingress in by_key.items():
             wanted = self._publish if key in claimed else []
             have = ((ingress.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
             if have != wanted:
                 body = {"status": {"loadBalancer": {"ingress": wanted or None}}}
-                try:
-                    await resource.patch(key[1], body, key[0], subresource="status")
-                except (ApiError, Unreachable) as error:
-                    log.warning("status of ingress %s/%s: %s", *key, error)
+                self.statuses.put(Target("networking.k8s.io/v1", "ingresses", *key), body)
 
 
 def _drop_from(routes: Routes, names: set[str]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peavine.base.clock import REAL, Clock
 from peavine.client.informer import Informer, InformerFactory
-from peavine.client.transport import Unreachable
 from peavine.ingress.gateways import crds
 from peavine.ingress.gateways.conditions import Condition, good, merged
 from peavine.ingress.gateways.listeners import Gateway
@@ -18,9 +16,7 @@ from peavine.ingress.gateways.objects import CONTROLLER, Objects, generation_of,
 from peavine.ingress.gateways.reader import Parent, Verdict, read_gateways
 from peavine.ingress.model import Key, Routing
 from peavine.ingress.settings import Settings
-from peavine.machinery.errors import ApiError
-
-log = logging.getLogger(__name__)
+from peavine.ingress.statuses import StatusWriter, Target
 
 Object = dict[str, Any]
 
@@ -68,9 +64,10 @@ class Gateways:
         settings: Settings,
         publish: Sequence[str],
         changed: Callable[[], None],
+        statuses: StatusWriter,
         clock: Clock = REAL,
     ) -> None:
-        self._informers, self._settings, self._changed, self._clock = informers, settings, changed, clock
+        self._settings, self._changed, self._statuses, self._clock = settings, changed, statuses, clock
         self._publish = [{"type": "IPAddress", "value": ip} for ip in publish]
         self._written: dict[str, Object] = {}
         self._classes = informers.informer(VERSION, "gatewayclasses")
@@ -115,24 +112,22 @@ class Gateways:
         )
         return read_gateways(objects, routing, self._settings)
 
-    async def report(self, verdict: Verdict, routing: Routing) -> bool:
-        """Write what changed in statuses; False if something could not be written and is to be tried again."""
+    def report(self, verdict: Verdict, routing: Routing) -> None:
+        """Have written what changed in statuses."""
         now = datetime.datetime.fromtimestamp(self._clock.time(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        done = True
         for item, conditions in verdict.classes:
             status = dict(item.get("status") or {})
             status["conditions"] = merged(status.get("conditions") or [], conditions, generation_of(item), now)
             status["supportedFeatures"] = [{"name": name} for name in FEATURES]
-            done &= await self._write("gatewayclasses", item, status)
+            self._write("gatewayclasses", item, status)
         for gateway in verdict.gateways:
-            done &= await self._write("gateways", gateway.obj, self._gateway_status(gateway, routing, now))
+            self._write("gateways", gateway.obj, self._gateway_status(gateway, routing, now))
         for kind, route, parents in verdict.routes:
             status = dict(route.get("status") or {})
             have = status.get("parents") or []
             status["parents"] = _parents(have, parents, generation_of(route), now)
             if have or parents:
-                done &= await self._write(_PLURALS[kind], route, status)
-        return done
+                self._write(_PLURALS[kind], route, status)
 
     def _gateway_status(self, gateway: Gateway, routing: Routing, now: str) -> Object:
         generation = generation_of(gateway.obj)
@@ -165,22 +160,14 @@ class Gateways:
         status = {**old, "listeners": listeners, "conditions": conditions, "addresses": addresses}
         return {key: value for key, value in status.items() if value != [] or key in old}
 
-    async def _write(self, plural: str, obj: Object, status: Object) -> bool:
+    def _write(self, plural: str, obj: Object, status: Object) -> None:
         if status == (obj.get("status") or {}):
-            return True
+            return
         meta = obj["metadata"]
         self._written[meta.get("uid") or ""] = status
         # Fails if somebody else wrote meanwhile: nobody's conditions may get lost.
         body = {"metadata": {"resourceVersion": meta.get("resourceVersion")}, "status": status}
-        resource = self._informers.client.resource(VERSION, plural)
-        try:
-            await resource.patch(meta["name"], body, meta.get("namespace") or None, subresource="status")
-        except (ApiError, Unreachable) as error:
-            if isinstance(error, ApiError) and error.code == 404:
-                return True
-            log.info("status of %s %s: %s", plural, meta["name"], error)
-            return False
-        return True
+        self._statuses.put(Target(VERSION, plural, meta.get("namespace") or "", meta["name"]), body)
 
 
 def _of_gateway(gateway: Gateway, programmed: bool) -> list[Condition]:
