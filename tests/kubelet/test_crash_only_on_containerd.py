@@ -61,6 +61,7 @@ def leases_of_addresses(node: TestNode) -> list[str]:
     return [path.name for path in directory.glob("*/10.*")]
 
 
+@pytest.mark.timeout(1200)
 def test_fifty_kills_during_churn_leave_nothing_behind(node: TestNode) -> None:
     node.create({"kind": "ConfigMap", "metadata": {"name": "churned"}, "data": {"key": "value"}})
     node.create({"kind": "Secret", "metadata": {"name": "churned"}, "stringData": {"key": "value"}})

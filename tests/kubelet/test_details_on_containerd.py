@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from peavine.linux import cgroups
-from tests.kubelet.node import NODE, TestNode
+from tests.kubelet.node import NODE, TestNode, free_port
 from tests.kubelet.test_node_on_containerd import group_of
 from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
 
@@ -80,6 +80,14 @@ def test_a_pods_own_resources_bound_its_containers_together(node: TestNode) -> N
     details = cgroups.details(outer)
     assert details.cpu_quota == 30_000 and details.cpu_shares in (102, 103, 104)
     assert cgroups.usage(inner).memory_limit_bytes > 1 << 40 or cgroups.usage(inner).memory_limit_bytes == 0
+    assert pod["status"]["resources"] == amounts and pod["status"]["allocatedResources"] == amounts["requests"]
+    bigger = {"requests": {"cpu": "150m", "memory": "48Mi"}, "limits": {"cpu": "400m", "memory": "128Mi"}}
+    pods = node.client.resource("v1", "pods")
+    node.run(pods.patch("together", {"spec": {"resources": bigger}}, "default", subresource="resize"))
+    now = node.wait("together", lambda p: p["status"].get("resources") == bigger)
+    node.wait("together", lambda p: not condition(p, "PodResizeInProgress"))
+    assert cgroups.usage(outer).memory_limit_bytes == 128 << 20 and cgroups.details(outer).cpu_quota == 40_000
+    assert [s["restartCount"] for s in now["status"]["containerStatuses"]] == [0, 0]
     node.delete("together", 0)
 
 
@@ -250,7 +258,7 @@ def test_what_the_node_reserves_no_pod_gets(node: TestNode) -> None:
 
 
 def test_pods_that_the_schedulers_predicates_refuse_fail_at_once(node: TestNode) -> None:
-    ports = [{"containerPort": 80, "hostPort": 34567}]
+    ports = [{"containerPort": 80, "hostPort": free_port()}]
     node.start_pod(node.pod("first", {**FOREVER, "ports": ports}))
     refused = node.finish_pod(node.pod("second", {**FOREVER, "ports": ports}))
     assert refused["status"]["reason"] == "NodePorts"

@@ -81,6 +81,7 @@ class Reporter:
                 finished=worker.finished,
                 start_time=worker.first_seen,
                 more_conditions=worker.more_conditions,
+                pod_resources=worker.allocated.get("") or None,
                 recursive=lambda name, path: (name, path) in worker.recursive,
                 allocated=lambda spec: worker.allocated.get(spec["name"], spec.get("resources")) or None,
             ),

@@ -9,6 +9,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from peavine.api.core.podstate import GUARANTEED
 from peavine.api.core.resources import is_sidecar, pod_requests
 from peavine.kubelet.cri.runtime import RpcError
 from peavine.kubelet.pods import resources
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 RESIZABLE = ("cpu", "memory")
+# What the pod itself was granted stands among the containers under a name that none of them has.
+POD = ""
 
 
 def _file(worker: PodWorker):  # type: ignore[no-untyped-def]
@@ -41,17 +44,27 @@ def load(worker: PodWorker) -> None:
 def as_granted(worker: PodWorker) -> Object:
     """The pod with the resources that its containers were granted, whatever its spec asks for by now."""
     spec = worker.pod.get("spec") or {}
-    filled = {
+    filled: Object = {
         field: [{**c, "resources": worker.allocated.get(c["name"], c.get("resources") or {})} for c in spec[field]]
         for field in ("containers", "initContainers")
         if spec.get(field)
     }
+    if POD in worker.allocated:
+        filled["resources"] = worker.allocated[POD]
     return {**worker.pod, "spec": {**spec, **filled}}
+
+
+def pod_changed(worker: PodWorker) -> bool:
+    """Whether the pod's own resources are others than were granted."""
+    granted = worker.allocated.get(POD)
+    return granted is not None and bool(_differences(granted, (worker.pod.get("spec") or {}).get("resources") or {}))
 
 
 def grant(worker: PodWorker, container: Object) -> None:
     """A container starts with what its spec says."""
     worker.allocated[container["name"]] = container.get("resources") or {}
+    if own := (worker.pod.get("spec") or {}).get("resources"):
+        worker.allocated.setdefault(POD, own)
     _save(worker)
 
 
@@ -96,6 +109,11 @@ def _refusal(worker: PodWorker) -> tuple[str, str] | None:
     """(reason, message) if the node cannot give what the spec now asks for."""
     kubelet = worker.kubelet
     node = kubelet.nodes[kubelet.node_name_of(worker)]
+    if worker.held.quality == GUARANTEED and kubelet.managers is not None:
+        for manager, name in ((kubelet.managers.cpus, "CPU"), (kubelet.managers.memory, "Memory")):
+            if manager is not None:
+                message = f"Resize is infeasible for Guaranteed Pods alongside {name} Manager static policy"
+                return "Infeasible", message
     wanted = pod_requests(worker.pod)
     others = [w.held.requests for w in kubelet.neighbours(worker)]
     for name in RESIZABLE:
@@ -122,7 +140,7 @@ async def resize(worker: PodWorker, record: PodRecord) -> bool:
     """Give running containers what their spec asks for now. True if one was ended to be started anew."""
     chosen = changed(worker, record)
     worker.more_conditions = [c for c in worker.more_conditions if not c["type"].startswith("PodResize")]
-    if not chosen:
+    if not chosen and not pod_changed(worker):
         worker.drop_conditions = frozenset(("PodResizePending", "PodResizeInProgress"))
         return False
     refused = _refusal(worker)
@@ -133,32 +151,41 @@ async def resize(worker: PodWorker, record: PodRecord) -> bool:
         )
         worker.drop_conditions = frozenset(("PodResizeInProgress",))
         return False
+    worker.more_conditions.append({"type": "PodResizeInProgress", "status": "True"})
+    worker.drop_conditions = frozenset(("PodResizePending",))
+    worker.reporter.report(record)
     restarted = False
-    for container, running in chosen:
-        try:
+    try:
+        _apply_to_pod(worker)
+        for container, running in chosen:
             restarted = await _apply(worker, container, running) or restarted
-        except (RpcError, OSError) as error:
-            log.info("resize of %s in pod %s: %s", container["name"], worker.key, error)
-            worker.more_conditions.append(
-                {"type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": str(error)}
-            )
-            return restarted
+    except (RpcError, OSError) as error:
+        log.info("resize of pod %s: %s", worker.key, error)
+        worker.more_conditions[-1] |= {"reason": "Error", "message": str(error)}
+        return restarted
+    worker.more_conditions.pop()
     worker.drop_conditions = frozenset(("PodResizePending", "PodResizeInProgress"))
     worker.held = worker.kubelet.shared(as_granted(worker))
     worker.kubelet.recorder.event(worker.pod, "Normal", "ResizeCompleted", "Pod resize completed")
     return restarted
 
 
-async def _apply(worker: PodWorker, container: Object, running: Container) -> bool:
-    kubelet, name = worker.kubelet, container["name"]
-    touched = _differences(worker.allocated[name], container.get("resources") or {})
+def _apply_to_pod(worker: PodWorker) -> None:
+    """The pod's own control group. Raises OSError."""
+    kubelet, own = worker.kubelet, (worker.pod.get("spec") or {}).get("resources")
     if kubelet.options.cgroups:
         from peavine.linux import cgroups
 
-        cgroups.apply(
-            kubelet.pod_group(worker.pod),
-            resources.pod_limits_of_group(worker.pod, kubelet.options.pod_pids_limit),
-        )
+        limits = resources.pod_limits_of_group(worker.pod, kubelet.options.pod_pids_limit)
+        cgroups.apply(kubelet.pod_group(worker.pod), limits)
+    if own:
+        worker.allocated[POD] = own
+        _save(worker)
+
+
+async def _apply(worker: PodWorker, container: Object, running: Container) -> bool:
+    kubelet, name = worker.kubelet, container["name"]
+    touched = _differences(worker.allocated[name], container.get("resources") or {})
     policies = {p["resourceName"]: p["restartPolicy"] for p in container.get("resizePolicy") or []}
     restart = any(policies.get(resource) == "RestartContainer" for resource in touched)
     if restart:

@@ -41,6 +41,8 @@ class Look:
     start_time: float = 0.0
     more_conditions: list[Object] = field(default_factory=list)
     allocated: Callable[[Object], Object | None] = lambda container: None
+    # What the pod itself was granted, beside its containers.
+    pod_resources: Object | None = None
     # (container, mount path) -> whether a read-only mount is so for all mounts below it
     recursive: Callable[[str, str], bool] = lambda name, path: False
 
@@ -414,6 +416,9 @@ def pod_status(pod: Object, record: PodRecord, look: Look) -> Object:
         status |= {k: old[k] for k in ("podIP", "podIPs") if old.get(k)}
     status["startTime"] = old.get("startTime") or stamp(look.start_time or look.now)
     status["qosClass"] = old.get("qosClass") or qos_class(pod)
+    if look.pod_resources:
+        status["resources"] = look.pod_resources
+        status["allocatedResources"] = look.pod_resources.get("requests") or {}
     if statuses:
         status["containerStatuses"] = statuses
     if init_statuses:

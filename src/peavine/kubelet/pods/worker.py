@@ -385,7 +385,7 @@ class PodWorker:
             self.end(self._own_grace())
             self.reporter.report(record)
             return 0.0
-        if resizing.changed(self, record) or self.more_conditions:
+        if resizing.changed(self, record) or resizing.pod_changed(self) or self.more_conditions:
             await resizing.resize(self, record)
         delay = await self._act(plan, record)
         record = await self.read_record()
