@@ -10,7 +10,7 @@ from peavine.apiserver.http import Exchange, HttpServer, Response
 from peavine.apiserver.http.tls import server_context
 from peavine.base.lifetimes import scope
 from peavine.cmd.pki import ensure_pki
-from tests.apiserver.inside import Client, serving
+from tests.apiserver.inside import Client, request_bytes, serving
 
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 RESOURCES = [
@@ -38,6 +38,13 @@ def test_requests_go_to_the_registered_server_with_the_users_name(tmp_path):
         if exchange.info.path == "/apis/metrics.example.com/v1":
             doc = {"kind": "APIResourceList", "groupVersion": "metrics.example.com/v1", "resources": RESOURCES}
             return Response(200, json.dumps(doc).encode())
+        if exchange.upgrade:
+            raw = exchange.take_over(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+            )
+            while data := await raw.read():
+                raw.write(data.upper())
+            return None
         if exchange.info.query.get("redirect"):
             return Response(302, b"", "", [("Location", "https://elsewhere.example.com/")])
         body = await exchange.read_body(1000)
@@ -83,6 +90,18 @@ def test_requests_go_to_the_registered_server_with_the_users_name(tmp_path):
             assert "system:masters" in [v for k, v in headers if k == "x-remote-group"]
             assert not [v for k, v in headers if k == "authorization"]
             assert seen[-1].info.query_string == "a=b"
+
+            reader, writer = await api.open()
+            upgrade = {"Connection": "Upgrade", "Upgrade": "echo"}
+            writer.write(request_bytes("GET", "/apis/metrics.example.com/v1/x", None, upgrade) + b"early")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+            assert await reader.readexactly(5) == b"EARLY"
+            writer.write(b"late")
+            assert await reader.readexactly(4) == b"LATE"
+            writer.close()
+            headers = seen[-1].info.raw_headers
+            assert [v for k, v in headers if k == "x-remote-user"] == ["admin"]
+            assert not [v for k, v in headers if k == "authorization"]
 
             redirected = await api("GET", "/apis/metrics.example.com/v1/x?redirect=1")
             assert redirected.status == 502 and "location" not in redirected.headers  # CVE-2022-3172

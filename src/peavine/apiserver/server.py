@@ -306,7 +306,7 @@ class ApiServer:
             return None if self.cache.ready else "the cache is not filled"
 
         async def started() -> str | None:
-            return None if self.ready else "not started"
+            return None if self.ready or self.stopping else "not started"
 
         async def shutdown() -> str | None:
             return "process is shutting down" if self.stopping else None
