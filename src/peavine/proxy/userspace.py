@@ -252,6 +252,9 @@ class _StreamRelay(_Relay):
                 if endpoint is None:
                     return
                 server = _socket(endpoint.address, self.protocol)
+                if self.protocol == "sctp":
+                    # Or the association would have every address of this node.
+                    server.bind((self.listener.getsockname()[0], 0))
                 try:
                     async with asyncio.timeout(connect_seconds):
                         await loop.sock_connect(server, endpoint[:2])
