@@ -76,26 +76,21 @@ async def in_memory(name: str, workload: Workload, scale: float) -> str:
 async def _run(api: FakeApi, pods: list[Object]) -> None:
     """Create pods and return once all of these are bound."""
     waiting = {obj["metadata"]["name"] for obj in pods}
-    watch = api.resource("v1", "pods").watch(resource_version="0")
+    done = asyncio.Event()
 
-    async def follow() -> None:
-        async for _, obj in watch:
-            if obj["spec"].get("nodeName"):
-                waiting.discard(obj["metadata"]["name"])
-                if not waiting:
-                    return
+    def bound(name: str) -> None:
+        waiting.discard(name)
+        if not waiting:
+            done.set()
 
     if not pods:
         return
-    async with scope() as tasks:
-        following = tasks.start(follow())
-        await asyncio.sleep(0)
-        for n, obj in enumerate(pods):
-            api.put("pods", obj)
-            if n % 100 == 99:
-                await asyncio.sleep(0)
-        await following
-    await watch.aclose()
+    api.on_bound = bound
+    for n, obj in enumerate(pods):
+        api.put("pods", obj)
+        if n % 100 == 99:
+            await asyncio.sleep(0)
+    await done.wait()
 
 
 async def _churn(api: FakeApi) -> None:

@@ -22,6 +22,7 @@ class FakeApi:
         self.calls = []
         self.refuse = lambda verb, plural, name: None  # an error to raise
         self.changed = asyncio.Event()
+        self.on_bound = lambda name: None  # told of every pod that gets its node
 
     def resource(self, api_version, plural):
         return FakeResource(self, plural)
@@ -129,6 +130,7 @@ class FakeResource:
             raise conflict("pods", name)
         new = {**pod, "spec": {**pod["spec"], "nodeName": obj["target"]["name"]}, "metadata": dict(pod["metadata"])}
         self.api._store(self.plural, (namespace or "", name), new, "MODIFIED")
+        self.api.on_bound(name)
 
     async def patch(self, name, body, namespace=None, *, type="merge", subresource=None, **_):
         if self.plural == "events":

@@ -56,6 +56,7 @@ class _Known:
     position: int
     candidates: dict[int, Candidate] = field(default_factory=dict)
     cheapest: list[Candidate] = field(default_factory=list)  # a heap; entries that `candidates` no longer has are stale
+    breaks_budgets: bool = False  # whether any candidate was found that would
 
 
 class Preemption:
@@ -161,6 +162,7 @@ class Preemption:
                 candidate = self._by_trial(pod, evaluation, row, budgets, counts)
             if candidate is not None:
                 known.candidates[row] = candidate
+                known.breaks_budgets = known.breaks_budgets or bool(candidate.cost[0])
                 heapq.heappush(known.cheapest, candidate)
 
     def _remembered(self, pod: Pod) -> _Known:
@@ -170,7 +172,7 @@ class Preemption:
         changed = cluster.changed_since(known.position) if known is not None else None
         if known is None or changed is None or known.version != version or pod.pinned:
             known = _Known(version, cluster.position)
-        elif any(c.cost[0] for c in known.candidates.values()):
+        elif known.breaks_budgets:
             known = _Known(version, cluster.position)  # budgets move with every pod
         else:
             for row in changed:
