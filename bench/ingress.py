@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from peavine.ingress.haproxy import program
+from peavine.testing import AsyncCluster
 from tests.ingress.cluster import Cluster, cluster, free_port
 
 INGRESSES = 2000
@@ -160,6 +162,56 @@ async def cold(c: Cluster) -> None:
     print(f"one more change among them: {time.perf_counter() - start:.2f} s", flush=True)
 
 
+async def from_nothing(folder: Path) -> None:
+    """The process itself, started before an API server that has 2,000 Ingresses."""
+    async with AsyncCluster(controllers=False, scheduler=False, nodes=0) as api:
+        services = api.client.resource("v1", "services")
+        ingresses = api.client.resource("networking.k8s.io/v1", "ingresses")
+        meta = {"name": "web"}
+        spec: dict[str, Any] = {"ports": [{"name": "http", "port": 80}]}
+        await services.create({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}, "default")
+        for number in range(INGRESSES):
+            path = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}}
+            spec = {"ingressClassName": "peavine", "rules": [{"host": f"h{number}.example", "http": {"paths": [path]}}]}
+            kind = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": f"i{number}"}}
+            await ingresses.create({**kind, "spec": spec}, "default")
+        port = free_port()
+        command = [sys.executable, "-m", "peavine.cmd.main", "ingress", f"--kubeconfig={api.kubeconfig}"]
+        command += ["--listen=127.0.0.1", f"--http-port={port}", "--https-port=0", f"--run-dir={folder}"]
+        command += ["--healthz-bind-address=", "--publish-address=10.4.7.11"]
+        start = time.perf_counter()
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=2)
+        try:
+            while await _answer(port, f"h{INGRESSES - 1}.example") != "503":
+                await asyncio.sleep(0.02)
+            served = time.perf_counter() - start
+            while any(not _published(i) for i in (await ingresses.list("default"))["items"]):
+                await asyncio.sleep(0.1)
+            written = time.perf_counter() - start
+        finally:
+            process.terminate()
+            await process.wait()
+        print(
+            f"{INGRESSES} Ingresses served {served:.1f} s after the process' start, statuses {written:.1f} s",
+            flush=True,
+        )
+
+
+def _published(ingress: dict[str, Any]) -> bool:
+    return bool(((ingress.get("status") or {}).get("loadBalancer") or {}).get("ingress"))
+
+
+async def _answer(port: int, host: str) -> str:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return ""
+    writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    words = (await reader.readline()).decode().split()
+    writer.close()
+    return words[1] if len(words) > 1 else ""
+
+
 async def main() -> None:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     with tempfile.TemporaryDirectory() as name:
@@ -173,6 +225,8 @@ async def main() -> None:
         (folder / "many").mkdir()
         async with cluster(folder / "many") as c:
             await cold(c)
+        (folder / "process").mkdir()
+        await from_nothing(folder / "process")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ async def test_bad_ingresses_hurt_nobody_else_and_get_events(c: Cluster) -> None
     c.ingress("gone", ("y.example", "/", "Prefix", "nothing"), ("y.example", "/ok", "Prefix", "web"))
     c.ingress("late", ("x.example", "/", "Prefix", "web"))
     c.ingress("odd", ("z.example", "/", "Prefix", "web"), annotations={"body_size": "huge"})
+    # Only HAProxy knows how long is too long.
+    c.ingress("refused", ("r.example", "/", "Prefix", "web"), annotations={"timeout_server": "9999999999h"})
     c.ingress("typo", ("z.example", "/", "Prefix", "web"), annotations={"bodysize": "1m"})
     c.ingress("tls", ("t.example", "/", "Prefix", "web"), tls=[{"hosts": ["t.example"], "secretName": "none"}])
     rule = {"path": "/", "pathType": "Prefix", "backend": {"resource": {"kind": "Bucket", "name": "b"}}}
@@ -114,18 +116,24 @@ async def test_bad_ingresses_hurt_nobody_else_and_get_events(c: Cluster) -> None
     await c.settled()
     assert await c.who("x.example") == "w" and await c.who("y.example", "/ok") == "w"
     assert await c.who("y.example") == "404" and await c.who("z.example") == "404"
-    assert await c.who("t.example") == "w" and await c.who("b.example") == "404"
+    assert await c.who("r.example") == "404" and await c.who("t.example") == "w" and await c.who("b.example") == "404"
     assert sorted(set(c.events)) == [
         ("bucket", "ResourceBackend"),
         ("gone", "ServiceNotFound"),
         ("late", "Conflict"),
         ("odd", "InvalidAnnotation"),
+        ("refused", "Refused"),
         ("tls", "SecretNotFound"),
         ("typo", "InvalidAnnotation"),
     ]
     await c.service("nothing", "n")
     await c.settled()
     assert await c.who("y.example") == "n"
+    # What is refused is not tried again and again, nor told again.
+    before = c.controller.counts.reloads, len(c.events)
+    c.secret("other", key="x")
+    await c.settled()
+    assert (c.controller.counts.reloads, len(c.events)) == before
 
 
 def certificate(folder: Path) -> tuple[str, str]:

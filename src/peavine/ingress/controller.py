@@ -5,6 +5,7 @@ hitless reload.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import shutil
 from collections import defaultdict
@@ -33,6 +34,7 @@ Object = dict[str, Any]
 
 # Changes that come together are loaded together: a reload costs a process.
 gather_seconds = 0.05
+REFUSED = "Refused"
 _SECRET_KEYS = ("tls.crt", "tls.key", "auth")
 
 
@@ -69,6 +71,7 @@ class Controller:
         self._structure = True
         self._services_moved: set[Key] = set()
         self._routing = Routing()
+        self._asked: Any = None
         self._slots: Slots = {}
         self._by_service: dict[Key, list[str]] = defaultdict(list)
         self._told: dict[Key, frozenset[Problem]] = {}
@@ -172,19 +175,23 @@ class Controller:
 
     # structure
     async def _load(self, routing: Routing) -> None:
-        old = self._routing
-        if self._haproxy.running and routing.structure() == old.structure():
+        if self._haproxy.running and routing.structure() == self._asked:
             await self._renew(routing)
-            self._routing = routing
+            now = self._routing
+            refused = [problem for problem in now.problems if problem.reason == REFUSED]
+            now.certificates, now.claimed = routing.certificates, routing.claimed
+            now.problems = routing.problems + refused
             return
         slots = {
             name: config.slots_for(self._servers(backend), self._slots.get(name, ()))
             for name, backend in routing.backends.items()
             if backend.service is not None
         }
-        await self._reload(routing, slots)
+        self._asked = await self._reload(routing, slots)
 
-    async def _reload(self, routing: Routing, slots: Slots) -> None:
+    async def _reload(self, routing: Routing, slots: Slots) -> Any:
+        """The structure as it was asked for: `routing` loses what HAProxy refuses."""
+        asked = None
         self._generation += 1
         folder = self._run_dir / f"generation-{self._generation}"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -201,6 +208,7 @@ class Controller:
             except HAProxyError as error:
                 guilty, choices = config.guilty(rendered.config, str(error))
                 guilty &= routing.backends.keys()
+                asked = asked or copy.deepcopy(routing.structure())
                 if not guilty and not _drop_choices(routing, choices):
                     raise
                 self._drop(routing, guilty, str(error))
@@ -219,16 +227,16 @@ class Controller:
                 shutil.rmtree(older, ignore_errors=True)
         # What moved while the new worker started went nowhere.
         await self._move(set(self._by_service))
+        return asked or routing.structure()
 
     def _drop(self, routing: Routing, names: set[str], complaint: str) -> None:
         """Leave out what HAProxy does not take: others' routes must not wait for it."""
         for name in names:
-            backend = routing.backends.pop(name)
+            routing.backends.pop(name)
             message = f"HAProxy refuses backend {name}: {complaint.strip()[:300]}"
             log.error("%s", message)
-            for key in list(routing.claimed):
-                if backend.service is not None and key[0] == backend.service[0]:
-                    routing.problems.append(Problem(key, "Refused", message))
+            for key in routing.owners.pop(name, ()):
+                routing.problems.append(Problem(key, REFUSED, message))
         for face in routing.frontends.values():
             for routes in (face.routes, face.streams, face.terminated):
                 if routes is not None:

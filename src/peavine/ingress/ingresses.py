@@ -131,7 +131,7 @@ class _Reader:
             try:
                 secured_all = bool(hosts) and all(_is_secured(host, secured) for host in hosts)
                 backend = self._backend(key, spec["defaultBackend"], options, users, secured_all, "")
-                self.routing.backends[backend.name] = backend
+                self._take(key, backend)
                 fallbacks.append((hosts, backend.name))
                 found += 1
             except _Refused as error:
@@ -153,8 +153,12 @@ class _Reader:
         if place in table:
             raise _Refused("Conflict", "taken by an older Ingress")
         self.routes.hosts.add(host)
-        self.routing.backends[backend.name] = backend
+        self._take(key, backend)
         table[place] = backend.name
+
+    def _take(self, key: Key, backend: Backend) -> None:
+        self.routing.backends[backend.name] = backend
+        self.routing.owners.setdefault(backend.name, set()).add(key)
 
     def _backend(
         self,

@@ -113,6 +113,8 @@ class Routing:
     backends: dict[str, Backend] = field(default_factory=dict)
     certificates: dict[str, str] = field(default_factory=dict)
     """File name to PEM (certificates, then key; or authorities)."""
+    owners: dict[str, set[Key]] = field(default_factory=dict)
+    """Backend to the Ingresses that want it"""
     problems: list[Problem] = field(default_factory=list)
     claimed: list[Key] = field(default_factory=list)
     """The Ingresses that have at least one route."""
