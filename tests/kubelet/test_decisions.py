@@ -569,6 +569,32 @@ def test_a_threshold_is_left_only_with_the_minimum_reclaim(tmp_path: Path) -> No
     assert not eviction.met(limits, seen(1600), with_reclaim=True)
 
 
+def test_eviction_goes_on_until_the_minimum_is_reclaimed(tmp_path: Path) -> None:
+    import asyncio
+    from types import SimpleNamespace
+
+    from peavine.base.clock import SimulatedClock
+
+    options = Options(node_name="n", root_dir=tmp_path, pod_logs_dir=tmp_path)
+    options.eviction_hard, options.eviction_minimum_reclaim = {"pid.available": "100"}, {"pid.available": "50"}
+    node = SimpleNamespace(pressures=set())
+    kubelet = SimpleNamespace(
+        options=options,
+        clock=SimulatedClock(),
+        nodes={"n": node},
+        registrars={"n": SimpleNamespace(nudge=lambda: None)},
+        recorder=SimpleNamespace(event=lambda *_: None),
+    )
+    free = [90, 120, 160, 120]
+    evicted: list[int] = []
+    evictor = eviction.Evictor(kubelet, lambda _: {"pid.available": eviction.Observation(free[0], 1000)})  # type: ignore[arg-type]
+    evictor._evict_one = lambda threshold, seen: evicted.append(seen.available)  # type: ignore[method-assign]
+    while free:
+        asyncio.run(evictor.look())
+        free.pop(0)
+    assert evicted == [90, 120]
+
+
 def test_cdi_devices_become_environment_nodes_and_mounts(tmp_path: Path) -> None:
     from peavine.kubelet.plugins.cdi import CdiError, resolve
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 
 from peavine.machinery.errors import ApiError
 from tests.kubelet.node import NODE, TestNode
-from tests.kubelet.test_pods_on_containerd import condition, sh, state
+from tests.kubelet.test_pods_on_containerd import FOREVER, condition, sh, state
 
 pytestmark = pytest.mark.root
 
@@ -153,6 +154,44 @@ def test_kubectl_executes_attaches_and_forwards(node: TestNode) -> None:
         attached.send_signal(signal.SIGINT)
         attached.wait(10)
     node.delete("remote", 0)
+
+
+def test_exec_is_answered_over_websocket_too(node: TestNode) -> None:
+    import base64
+    import ssl
+
+    node.start_pod(node.pod("socketed", FOREVER))
+    pki = node.directory / "pki"
+    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    context.load_cert_chain(pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
+    target = "/exec/default/socketed/c?command=echo&command=hello&output=1&error=1"
+    key = base64.b64encode(os.urandom(16)).decode()
+    head = (
+        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
+    )
+
+    async def ask() -> tuple[str, dict[int, bytes]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.kubelet_port, ssl=context)
+        writer.write(head.encode())
+        async with asyncio.timeout(30):
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+            channels: dict[int, bytes] = {}
+            while 3 not in channels:
+                kind, length = await reader.readexactly(2)
+                if length == 126:
+                    length = int.from_bytes(await reader.readexactly(2), "big")
+                data = await reader.readexactly(length)
+                if kind & 15 in (1, 2) and data:
+                    channels[data[0]] = channels.get(data[0], b"") + data[1:]
+        writer.close()
+        return answer, channels
+
+    answer, channels = node.run(ask())
+    assert answer.startswith("HTTP/1.1 101") and "v4.channel.k8s.io" in answer
+    # Channel 1 is the output, channel 3 says how it ended.
+    assert channels[1] == b"hello\n" and b'"Success"' in channels[3]
+    node.delete("socketed", 0)
 
 
 def test_the_server_lists_pods_and_measures_them(node: TestNode) -> None:

@@ -148,6 +148,8 @@ class Evictor:
         kubelet, now = self._kubelet, self._kubelet.clock.monotonic()
         seen = self._look(kubelet.options)
         crossed = met(self._thresholds, seen)
+        # What was crossed stays so until there is as much more as the minimum reclaim asks for.
+        crossed += [t for t in met(list(self._first_met), seen, with_reclaim=True) if t not in crossed]
         self._first_met = {t: self._first_met.get(t, now) for t in crossed}
         for threshold in crossed:
             self._last_met[SIGNALS[threshold.signal][0]] = now

@@ -1,4 +1,4 @@
-"""Lifecycle hooks: postStart and preStop, by exec, HTTP or sleep."""
+"""Lifecycle hooks: postStart and preStop, by exec, HTTP, TCP or sleep."""
 
 from __future__ import annotations
 
