@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.api.kind import content_changed
-from peavine.api.printing import AGE, CONTAINERS, IMAGES, NAME, Column, containers_and_images, labels, name, object_age
+from peavine.api.printing import CONTAINERS, IMAGES, NAME, Column, containers_and_images, labels, name
 from peavine.machinery.errors import FieldError
 
 Object = dict[str, Any]
@@ -15,7 +15,6 @@ COLUMNS = (
     Column(CONTAINERS.name, description=CONTAINERS.description),
     Column(IMAGES.name, description=IMAGES.description),
     Column("Pod Labels", description="The labels for the pod template."),
-    AGE,
 )
 changes_generation = content_changed
 
@@ -23,7 +22,7 @@ changes_generation = content_changed
 def row(obj: Object) -> list[Any]:
     template = obj.get("template") or {}
     own = (template.get("metadata") or {}).get("labels")
-    return [name(obj), *containers_and_images(template), labels(own), object_age(obj)]
+    return [name(obj), *containers_and_images(template), labels(own)]
 
 
 def default(obj: Object) -> None:

@@ -18,8 +18,8 @@ METHODS = ("delete", "get", "head", "options", "patch", "post", "put")
 
 COLUMNS = (
     NAME,
-    Column("PriorityLevel", description="@flowcontrol.v1.FlowSchemaSpec.priorityLevelConfiguration"),
-    Column("MatchingPrecedence", "integer", "@flowcontrol.v1.FlowSchemaSpec.matchingPrecedence"),
+    Column("PriorityLevel", description="@flowcontrol.v1.PriorityLevelConfigurationReference.name"),
+    Column("MatchingPrecedence", description="@flowcontrol.v1.FlowSchemaSpec.matchingPrecedence"),
     Column("DistinguisherMethod", description="@flowcontrol.v1.FlowSchemaSpec.distinguisherMethod"),
     AGE,
     Column("MissingPL", description="references a broken or non-existent PriorityLevelConfiguration"),

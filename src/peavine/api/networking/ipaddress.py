@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from peavine.api.printing import AGE, NAME, Column, name, object_age
+from peavine.api.printing import NAME, Column, name
 from peavine.machinery import validation as rules
 from peavine.machinery.errors import FieldError, invalid_value, required
 
 Object = dict[str, Any]
 
-COLUMNS = (NAME, Column("ParentRef", description="@networking.v1.IPAddressSpec.parentRef"), AGE)
+COLUMNS = (NAME, Column("ParentRef", description="@networking.v1.IPAddressSpec.parentRef"))
 FIELD_LABELS = {"spec.parentRef.name": lambda o: ((o.get("spec") or {}).get("parentRef") or {}).get("name") or ""}
 UNKNOWN_FIELD_LABEL = 'field label "{}" not supported for networkingv1.IPAddress'
 
@@ -21,7 +21,7 @@ def row(obj: Object) -> list[Any]:
     if parent.get("group"):
         resource += "." + parent["group"]
     path = [part for part in (parent.get("namespace"), parent.get("name")) if part]
-    return [name(obj), "/".join([resource, *path]), object_age(obj)]
+    return [name(obj), "/".join([resource, *path])]
 
 
 def validate_name(value: str, prefix: bool) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.api.fields import non_negative_quantity, strip
-from peavine.api.printing import AGE, NAME, Column, name, object_age
+from peavine.api.printing import NAME, Column, name
 from peavine.machinery import validation as rules
 from peavine.machinery.errors import FieldError, invalid_value
 
@@ -15,7 +15,6 @@ COLUMNS = (
     NAME,
     Column("StorageClassName", description="@storage.v1.CSIStorageCapacity.storageClassName"),
     Column("Capacity", description="@storage.v1.CSIStorageCapacity.capacity"),
-    AGE,
 )
 
 
@@ -25,7 +24,6 @@ def row(obj: Object) -> list[Any]:
         name(obj),
         obj.get("storageClassName") or "",
         "<unset>" if capacity is None else str(capacity),
-        object_age(obj),
     ]
 
 

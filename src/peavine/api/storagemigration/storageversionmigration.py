@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.api.fields import strip
-from peavine.api.printing import AGE, NAME, Column, name, object_age
+from peavine.api.printing import NAME, Column, name
 from peavine.machinery import validation as rules
 from peavine.machinery.errors import FieldError, invalid_value, required
 
 Object = dict[str, Any]
 
-COLUMNS = (NAME, Column("Resource", description="@storagemigration.v1.StorageVersionMigrationSpec.resource"), AGE)
+COLUMNS = (NAME, Column("Resource", description="@storagemigration.v1.StorageVersionMigrationSpec.resource"))
 
 
 def row(obj: Object) -> list[Any]:
     resource = (obj.get("spec") or {}).get("resource") or {}
     group = resource.get("group")
     text = resource.get("resource") or ""
-    return [name(obj), f"{text}.{group}" if group else text, object_age(obj)]
+    return [name(obj), f"{text}.{group}" if group else text]
 
 
 def validate_create(obj: Object) -> list[FieldError]:
