@@ -84,6 +84,14 @@ def test_hosts_are_named_by_the_last_number_of_their_addresses():
     assert len({host.directory for host in many.hosts}) == 4
 
 
+def test_a_dual_stack_cluster_has_its_own_addresses_from_the_first_range_and_nodes_with_two():
+    ranges = {"pod_range": "172.7.0.0/16,fd07::/48", "service_range": "192.168.0.0/16,fd08::/108"}
+    many = cluster(nodes=2, node_range="10.4.7.0/24", node_ip6="fd04:7::1", **ranges)
+    assert many.api_service_ip == "192.168.0.1" and many.dns_service_ip == "192.168.0.2"
+    kubelet = next(p.command for p in processes(many) if p.name == "kubelet-n1-21")
+    assert "--node-ip=10.4.7.21,fd04:7::21" in kubelet
+
+
 def test_a_host_has_all_processes_of_a_node_in_its_namespace_and_the_machine_a_way_to_pods():
     many = cluster(runtime="containerd", nodes=2, node_range="10.4.7.0/24")
     by_name = {p.name: p for p in processes(many)}

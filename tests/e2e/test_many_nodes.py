@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -231,14 +232,36 @@ def test_a_lost_host_is_found_out_its_pods_move_and_names_still_resolve(many):
     )
 
 
+def _same_over_ipv6(kubectl, found):
+    """Between pods, through a Service's address of that family, and through a node port."""
+    addresses6 = [
+        next(ip["ip"] for ip in kubectl.json("get", "pod", name)["status"]["podIPs"] if ":" in ip["ip"])
+        for name, _, _ in found
+    ]
+    kubectl("patch", "service", "each", "-p", '{"spec": {"ipFamilyPolicy": "RequireDualStack"}}')
+    service_ip = kubectl.json("get", "service", "each")["spec"]["clusterIPs"][1]
+    node = kubectl.json("get", "node", found[0][1])["status"]["addresses"]
+    node_ip = next(a["address"] for a in node if ":" in a["address"])
+    anyone = [f"http://[{service_ip}]/", f"http://[{node_ip}]:30080/"]
+    for name, _, _ in found:
+        direct = fetched(kubectl, name, [f"http://[{address}]:8080/" for address in addresses6])
+        assert direct == [node for _, node, _ in found]
+        # The endpoints of the new family follow the change.
+        until(lambda name=name: "none" not in fetched(kubectl, name, anyone), 30, "no answer over IPv6")
+
+
 def test_a_second_cluster_beside_it_takes_the_next_range_and_sends_over_vxlan(many, tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("vxlan"), "--nodes=2", "--backend=vxlan") as (_, kubectl):
+    dual = Path("/proc/net/if_inet6").exists()
+    ranges = ["--pod-cidr=172.7.0.0/16,fd07::/48", "--service-cidr=192.168.0.0/16,fd08::/108"] if dual else []
+    with cluster(tmp_path_factory.mktemp("vxlan"), "--nodes=2", "--backend=vxlan", *ranges) as (_, kubectl):
         deploy(kubectl, talker("DaemonSet", "each"), 30080)
         found = pods(kubectl, "each")
         for name, _, _ in found:
             urls = [*(f"http://{address}:8080/" for _, _, address in found), "http://each/"]
             said = fetched(kubectl, name, urls)
             assert said[:2] == [node for _, node, _ in found] and len(said) == 3
+        if dual:
+            _same_over_ipv6(kubectl, found)
         host = Cluster.load(kubectl.kubeconfig.rpartition("/")[0]).hosts[0]
         with namespaces.inside(host.namespace):
             device = subprocess.run(["ip", "-d", "link", "show", "peavine.1"], capture_output=True, text=True).stdout

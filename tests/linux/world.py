@@ -84,6 +84,11 @@ class World:
             if source_port:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 s.bind(("", source_port))
+            if protocol == "sctp":
+                # With every address of a node in one association no translation can work: it gets the one it would use.
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect((address, port))
+                    s.bind((probe.getsockname()[0], 0))
             if size > 1:
                 # Never in fragments: IP_MTU_DISCOVER or IPV6_MTU_DISCOVER is IP_PMTUDISC_DO.
                 s.setsockopt(*((41, 23) if family == socket.AF_INET6 else (0, 10)), 2)

@@ -40,6 +40,8 @@ class Host:
     directory: Path
     namespace: str = ""
     """Empty: the machine's own."""
+    address6: str = ""
+    """In a dual-stack cluster."""
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Cluster:
     nodes: int = 1
     node_range: str = ""
     """Of the hosts that are network namespaces; empty where the machine itself is the node."""
+    node_ip6: str = ""
+    """Of a dual-stack cluster: the machine's IPv6 address, among its hosts where there are some."""
     api_only: bool = False
     ingress: bool = False
     gateway_api: bool = False
@@ -84,11 +88,11 @@ class Cluster:
 
     @property
     def api_service_ip(self) -> str:
-        return str(ipaddress.ip_network(self.service_range)[1])
+        return str(ipaddress.ip_network(self.service_range.split(",")[0])[1])
 
     @property
     def dns_service_ip(self) -> str:
-        return str(ipaddress.ip_network(self.service_range)[2])
+        return str(ipaddress.ip_network(self.service_range.split(",")[0])[2])
 
     @property
     def node_names(self) -> list[str]:
@@ -100,7 +104,7 @@ class Cluster:
     def hosts(self) -> list[Host]:
         """Where kubelets run on containerd. A host's name ends in the last number of its address."""
         if not self.node_range:
-            return [Host(self.node_name, self.node_ip, self.directory)]
+            return [Host(self.node_name, self.node_ip, self.directory, address6=self.node_ip6)]
         network = ipaddress.ip_network(self.node_range)
         return [
             Host(
@@ -108,6 +112,7 @@ class Cluster:
                 str(network[number]),
                 self.directory / "hosts" / str(number),
                 f"{self.bridge}-{number}",
+                self.node_ip6.replace("::1", f"::{number}"),
             )
             for number in HOST_NUMBERS[: self.nodes]
         ]

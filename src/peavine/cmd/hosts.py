@@ -36,12 +36,14 @@ def ensure(cluster: Cluster) -> None:
     mtu = _outer_mtu()
     if links.link(bridge) is None:
         links.batch([f"link add {bridge} mtu {mtu} type bridge", f"address add {gateway}/{prefix} dev {bridge}"])
+        if cluster.node_ip6:
+            links.batch([f"address add {cluster.node_ip6}/64 dev {bridge} nodad"])
     elif gateway not in {address for _, address, _ in links.addresses(bridge)}:
         raise ValueError(f"the link {bridge} is there already and is not this cluster's: choose another --node-cidr")
     links.batch([f"link set {bridge} up"])
     links.set_sysctl("net/ipv4/ip_forward", "1")
     nftables.run(_way_out(cluster))
-    forwarding.ensure([cluster.node_range, cluster.pod_range])
+    forwarding.ensure([cluster.node_range, *cluster.pod_range.split(",")])
     (cluster.directory / "hosts").mkdir(exist_ok=True, mode=0o700)
     _switch_only(cluster)
     for host in cluster.hosts:
@@ -67,6 +69,8 @@ def _ensure_host(host: Host, bridge: str, gateway: str, prefix: int, mtu: int) -
         links.batch(["link set lo up", "link set eth0 up"])
         if host.address not in {address for _, address, _ in links.addresses("eth0")}:
             links.batch([f"address add {host.address}/{prefix} dev eth0"])
+        if host.address6 and host.address6 not in {address for _, address, _ in links.addresses("eth0")}:
+            links.batch([f"address add {host.address6}/64 dev eth0 nodad"])
         links.batch([f"route replace default via {gateway}"])
     host.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -98,8 +102,9 @@ def _table(cluster: Cluster) -> str:
 
 
 def _way_out(cluster: Cluster) -> str:
-    """Hosts reach the world with the machine's address."""
+    """Hosts reach the world with the machine's address, by IPv4: their IPv6 ends at the machine."""
     table = _table(cluster)
+    inside = [cluster.node_range, *(part for part in cluster.pod_range.split(",") if ":" not in part), "224.0.0.0/4"]
     return "\n".join(
         [
             f"add table ip {table}",
@@ -107,7 +112,7 @@ def _way_out(cluster: Cluster) -> str:
             f"add table ip {table}",
             f"add chain ip {table} postrouting {{ type nat hook postrouting priority 100; }}",
             f"add rule ip {table} postrouting ip saddr {cluster.node_range} "
-            f"ip daddr != {{ {cluster.node_range}, {cluster.pod_range}, 224.0.0.0/4 }} masquerade fully-random",
+            f"ip daddr != {{ {', '.join(inside)} }} masquerade fully-random",
             "",
         ]
     )

@@ -56,7 +56,7 @@ def node_processes(cluster: Cluster, host: Host, kubelet_identity: Sequence[str]
             cluster,
             "kubelet",
             *kubelet_identity,
-            *_kubelet(cluster, host.node, host.address, d),
+            *_kubelet(cluster, host.node, ",".join(filter(None, (host.address, host.address6))), d),
             f"--client-ca-file={pki / 'ca.crt'}",
             f"--container-runtime-endpoint={d / 'containerd/containerd.sock'}",
             *resolvers,

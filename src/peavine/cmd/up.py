@@ -65,8 +65,12 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument("--secure-port", type=int, default=6443, help="port of the API server")
     options.add_argument("--node-ip", default="", help="this machine's address (default: that of its default route)")
     options.add_argument("--node-name", default="", help="this node's name (default: the host name)")
-    options.add_argument("--pod-cidr", default="", help="range of pod addresses (default: %(default)s, the first free)")
-    options.add_argument("--service-cidr", default="", help="range of Service addresses (default: the first free)")
+    options.add_argument(
+        "--pod-cidr", default="", help="range of pod addresses, or an IPv4 and an IPv6 one (default: the first free)"
+    )
+    options.add_argument(
+        "--service-cidr", default="", help="range of Service addresses, or two (default: the first free)"
+    )
     options.add_argument(
         "--node-cidr", default="", help="range of --nodes' addresses (default: 10.4.7.0/24 or a free one)"
     )
@@ -167,18 +171,19 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         nodes = _node_range(args, networks)
         networks = [*networks, nodes]
     pods = args.pod_cidr or free_range(POD_RANGES, networks)
-    services = args.service_cidr or free_range(SERVICE_RANGES, [*networks, pods])
-    for chosen, wanted, what in (
-        (pods, POD_RANGES[0], "pods"),
-        (services, SERVICE_RANGES[0], "Services"),
-        (nodes, NODE_RANGES[0], "hosts"),
+    services = args.service_cidr or free_range(SERVICE_RANGES, [*networks, *pods.split(",")])
+    _check_ranges(pods, services)
+    for given, chosen, wanted, what in (
+        (args.pod_cidr, pods, POD_RANGES[0], "pods"),
+        (args.service_cidr, services, SERVICE_RANGES[0], "Services"),
+        (args.node_cidr, nodes, NODE_RANGES[0], "hosts"),
     ):
-        if chosen and chosen != wanted:
+        if chosen and not given and chosen != wanted:
             notes.append(f"{what.capitalize()} get {chosen}: {wanted} is in use on this machine.")
     cluster = Cluster(
         data_dir=str(directory),
         node_name=(args.node_name or socket.gethostname()).lower(),
-        node_ip=str(ipaddress.ip_network(nodes)[1]) if nodes else args.node_ip or primary_address(),
+        node_ip=str(ipaddress.ip_network(nodes)[1]) if nodes else args.node_ip.split(",")[0] or primary_address(),
         runtime=runtime,
         secure_port=args.secure_port,
         pod_range=pods,
@@ -189,6 +194,7 @@ def settle(args: argparse.Namespace) -> tuple[Cluster, bool]:
         cni=_cni(args),
         nodes=args.nodes,
         node_range=nodes,
+        node_ip6=_node_ip6(args, nodes) if "," in pods else "",
         extra=_extra(args.extra_config),
         api_only=args.api_only,
         ingress=args.ingress or args.gateway_api,
@@ -222,6 +228,23 @@ def _node_range(args: argparse.Namespace, networks: list[str]) -> str:
     if network.version != 4 or network.prefixlen > 24:
         raise ValueError(f"--node-cidr {network}: IPv4 of at least 256 addresses is wanted")
     return str(network)
+
+
+def _check_ranges(pods: str, services: str) -> None:
+    """One range, or an IPv4 and an IPv6 one. Raises ValueError."""
+    for flag, text in (("--pod-cidr", pods), ("--service-cidr", services)):
+        versions = [ipaddress.ip_network(part).version for part in text.split(",")]
+        if versions not in ([4], [6], [4, 6]):
+            raise ValueError(f"{flag} {text}: one range, or an IPv4 and an IPv6 one with a comma")
+
+
+def _node_ip6(args: argparse.Namespace, nodes: str) -> str:
+    """The machine's IPv6 address; among hosts, one like their IPv4 ones: 10.4.7.0/24 goes with fd04:7::/64."""
+    if nodes:
+        return f"fd04:{ipaddress.ip_network(nodes)[0].packed[2]}::1"
+    from peavine.linux import links
+
+    return args.node_ip.partition(",")[2] or links.default_source(ipv6=True)[0]
 
 
 def _cni(args: argparse.Namespace) -> str:
