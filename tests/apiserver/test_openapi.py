@@ -40,6 +40,7 @@ def schema(data: bytes) -> dict[str, Any]:
         "required": [value.decode() for value in every(data, 19)],
         "type": [value.decode() for item in every(data, 22) for value in every(item, 1)],
         "properties": {name: schema(s) for item in every(data, 25) for name, s in named(item, 1).items()},
+        "enum": len(every(data, 20)),
         "items": [schema(s) for item in every(data, 23) for s in every(item, 1)],
         "more": sorted(named(data, 31)),
     }
@@ -48,6 +49,7 @@ def schema(data: bytes) -> dict[str, Any]:
 
 def wanted(doc: dict[str, Any]) -> dict[str, Any]:
     found = {key: doc.get(key) for key in ("$ref", "format", "description", "required")}
+    found["enum"] = len(doc.get("enum", ()))
     found["type"] = [doc["type"]] if "type" in doc else None
     found["properties"] = {name: wanted(s) for name, s in doc.get("properties", {}).items()}
     found["items"] = [wanted(doc["items"])] if "items" in doc else None
@@ -129,5 +131,7 @@ def test_every_kubectl_explains_the_same(tmp_path):
             first, second, third = (explain(binary, kind) for binary in binaries)
             assert first == second == third, kind
             assert len(third) > 80
+        policy = explain(binaries[2], "pod.spec.containers")
+        assert any("enum: Always, IfNotPresent, Never" in line for line in policy)
         old = explain(binaries[0], "--output=plaintext-openapiv2", "pods")
         assert len(old) > 1000 and any("terminationGracePeriodSeconds" in line for line in old)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import orjson
+
+from peavine.machinery.facts import FieldFact, load_facts
 
 Object = dict[str, Any]
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -67,6 +70,24 @@ def _property(name: str, schema: Object, v3: bool) -> Object:
     return _schema(schema, v3)
 
 
+@cache
+def enums() -> dict[str, list[str]]:
+    """Values by Go type, as `"v1.Protocol"` is called without its package."""
+    text = importlib.resources.files("peavine.apiserver.openapi").joinpath("enums.txt").read_text()
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return {name: ["" if value == '""' else value for value in values] for name, *values in lines}
+
+
+def with_enums(schema: Object, facts: dict[str, FieldFact]) -> Object:
+    """A definition whose fields of enumerated types say what they may hold; `facts` are those of its Go type."""
+    for field, fact in facts.items():
+        known = enums().get((fact.go_type or "").rpartition(".")[2])
+        held = (schema.get("properties") or {}).get(field)
+        if known is not None and held is not None and held.get("type") == "string":
+            held["enum"] = known
+    return schema
+
+
 # What OpenAPI v2 cannot say.
 _V3_ONLY = ("oneOf", "anyOf", "allOf", "not", "nullable")
 
@@ -110,12 +131,13 @@ def references(schema: Any) -> Iterable[str]:
 
 def closure(definitions: dict[str, Object], roots: Iterable[str], v3: bool) -> dict[str, Object]:
     """The roots and everything they mention, converted, by name."""
+    facts = load_facts()
     found: dict[str, Object] = {}
     waiting = [name for name in roots if name in definitions]
     while waiting:
         name = waiting.pop()
         if name in found:
             continue
-        found[name] = converted(name, definitions[name], v3)
+        found[name] = with_enums(converted(name, definitions[name], v3), facts.get(name) or {})
         waiting += [other for other in references(found[name]) if other in definitions and other not in found]
     return dict(sorted(found.items()))

@@ -205,7 +205,7 @@ def _conversions(library: Library) -> None:
     library.add("bool", (BOOL,), BOOL, same)
     library.add("bool", (STRING,), BOOL, _bool_of)
     library.add("timestamp", (TIMESTAMP,), TIMESTAMP, same)
-    library.add("timestamp", (STRING,), TIMESTAMP, Timestamp.parse, cost=text_cost)
+    library.add("timestamp", (STRING,), TIMESTAMP, Timestamp.parse)
     library.add("timestamp", (INT,), TIMESTAMP, lambda v: Timestamp(v * _SECOND))
     library.add("duration", (DURATION,), DURATION, same)
     library.add("duration", (STRING,), DURATION, Duration.parse)
