@@ -13,17 +13,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.e2e.test_ingress import POOL, SERVER, Client, apply, balanced, holder, servers
+from tests.e2e.test_ingress import NET, POOL, SERVER, Client, apply, balanced, holder, servers
 from tests.e2e.test_many_nodes import cluster
 
-ADDRESS = "10.4.77.201"
+ADDRESS = f"{NET}.201"
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "bench"
         directory.mkdir()
-        flags = ["--nodes=3", "--node-cidr=10.4.77.0/24", "--ingress", f"--load-balancer-pool={POOL}"]
+        flags = ["--nodes=3", f"--node-cidr={NET}.0/24", "--ingress", f"--load-balancer-pool={POOL}"]
         with cluster(directory, *flags) as (machine, kubectl), Client(machine) as client:
             kubectl("create", "configmap", "server", f"--from-literal=server.py={SERVER}")
             apply(

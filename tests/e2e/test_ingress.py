@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -17,11 +18,13 @@ from tests.ingress.gateways import GROUP, gateway, listener, path, route, rule
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-POOL = "10.4.77.200-10.4.77.209"
-BRIDGE = "peavine-77"
+# Other clusters on this machine, and other runs of these tests, have theirs.
+NUMBER = random.choice([n for n in range(60, 250) if not any(f"peavine-{n}-" in name for name in namespaces.names())])
+NET, BRIDGE = f"10.4.{NUMBER}", f"peavine-{NUMBER}"
+POOL = f"{NET}.200-{NET}.209"
 # What pods run: HTTP that says who it is and who asked, WebSocket that echoes, and gRPC.
 SERVER = """
-import asyncio, os, threading
+import asyncio, os, signal
 from concurrent import futures
 
 name = os.environ["NAME"]
@@ -44,6 +47,7 @@ async def serve(reader, writer):
     writer.close()
 
 async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os._exit, 0)
     server = await asyncio.start_server(serve, "0.0.0.0", 8080, backlog=512)
     async with server:
         await server.serve_forever()
@@ -61,8 +65,8 @@ if os.environ.get("GRPC"):
 asyncio.run(main())
 """
 WEBSOCKET = """
-import socket
-with socket.create_connection(("10.4.77.1", 80), 30) as s:
+import socket, sys
+with socket.create_connection((sys.argv[1], 80), 30) as s:
     s.sendall(b"GET /ws HTTP/1.1\\r\\nHost: web.example\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
               b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n")
     f = s.makefile("rb")
@@ -84,14 +88,12 @@ print(channel.unary_unary("/test.Echo/Say")(b"hello", timeout=30).decode())
 class Client:
     """A machine of its own on the hosts' network: it sees the hosts only by their packets."""
 
-    def __init__(self, machine, address="10.4.77.150"):
+    def __init__(self, machine, address=f"{NET}.150"):
         self.name, self.machine, self.address = f"{machine.name}-c", machine, address
 
     def __enter__(self):
         namespaces.create(self.name)
         with namespaces.inside(self.machine.name):
-            # A switch between machines knows nothing of this machine's rules for Services.
-            links.set_sysctl("net/bridge/bridge-nf-call-iptables", "0")
             links.batch(["link add client0 type veth peer name outside0"])
             links.batch([f"link set client0 master {BRIDGE}", "link set client0 up"])
             subprocess.run(["ip", "link", "set", "outside0", "netns", self.name], check=True)
@@ -121,7 +123,7 @@ def world(tmp_path_factory):
         pytest.skip(f"needs {', '.join(missing)}")
     if not kubectl_versions():
         pytest.skip("needs the real kubectl")
-    flags = ["--nodes=3", "--node-cidr=10.4.77.0/24", "--gateway-api", f"--load-balancer-pool={POOL}"]
+    flags = ["--nodes=3", f"--node-cidr={NET}.0/24", "--gateway-api", f"--load-balancer-pool={POOL}"]
     with cluster(tmp_path_factory.mktemp("ingress"), *flags) as (machine, kubectl), Client(machine) as client:
         kubectl("create", "configmap", "server", f"--from-literal=server.py={SERVER}")
         apply(kubectl, *servers("one", 1, grpc=True), *servers("two", 2), *servers("all", 0))
@@ -194,18 +196,18 @@ def test_hosts_paths_tls_websockets_and_grpc_reach_pods(world, tmp_path):
         ingress("tls", "tls.example", ("/", "one", "http"), tls="pair"),
         ingress("rpc", "rpc.example", ("/", "one", "grpc"), tls="pair"),
     )
-    to = ["--resolve", "tls.example:443:10.4.77.1", "--cacert", str(tmp_path / "crt")]
+    to = ["--resolve", f"tls.example:443:{NET}.1", "--cacert", str(tmp_path / "crt")]
 
     def page(host, where="/"):
-        return client.get(f"http://10.4.77.1{where}", "-H", f"Host: {host}").split()[:2]
+        return client.get(f"http://{NET}.1{where}", "-H", f"Host: {host}").split()[:2]
 
     until(lambda: page("web.example") == ["one", "/"], 30)
     assert page("web.example", "/two/x") == ["two", "/two/x"] and page("no.example")[0] == "default"
     until(lambda: client.get("https://tls.example/", *to).startswith("one / "), 30)
     assert client.get("https://tls.example/x", *to, "--http2").startswith("one /x ")
-    said = client.run(sys.executable, "-c", WEBSOCKET)
+    said = client.run(sys.executable, "-c", WEBSOCKET, f"{NET}.1")
     assert said.stdout.splitlines() == ["HTTP/1.1 101 Switching Protocols", "echo:hello"], said
-    asked = client.run(sys.executable, "-c", CLIENT, str(tmp_path / "crt"), "10.4.77.1:443")
+    asked = client.run(sys.executable, "-c", CLIENT, str(tmp_path / "crt"), f"{NET}.1:443")
     assert asked.stdout == "one:hello\n", asked.stderr
     # The Gateway API leads to the same pods, and an Ingress of another controller's class does not.
     api = {"apiVersion": f"{GROUP}/v1"}
@@ -216,7 +218,7 @@ def test_hosts_paths_tls_websockets_and_grpc_reach_pods(world, tmp_path):
     apply(kubectl, {**api, "kind": "Gateway", **made}, {**api, "kind": "HTTPRoute", **routed}, foreign)
     kubectl("wait", "gateway/gw", "--for=condition=Programmed", "--timeout=60s")
     until(lambda: page("gw.example", "/gw") == ["two", "/gw"], 30)
-    assert client.get("http://10.4.77.1:8000/x", "-H", "Host: gw.example").startswith("one /x ")
+    assert client.get(f"http://{NET}.1:8000/x", "-H", "Host: gw.example").startswith("one /x ")
     assert page("foreign.example")[0] == "default"
 
 
@@ -224,8 +226,8 @@ def test_hosts_paths_tls_websockets_and_grpc_reach_pods(world, tmp_path):
 def test_no_request_is_lost_while_pods_and_ingresses_come_and_go(world):
     machine, kubectl, _ = world
     apply(kubectl, ingress("load", "load.example", ("/", "two", "http")))
-    load = ["wrk", "-t", "1", "-c", "8", "-d", "60s", "-H", "Host: load.example", "http://10.4.77.1/"]
-    until(lambda: "two" in machine.run("curl", "-s", "-H", "Host: load.example", "http://10.4.77.1/"), 30)
+    load = ["wrk", "-t", "1", "-c", "8", "-d", "60s", "-H", "Host: load.example", f"http://{NET}.1/"]
+    until(lambda: "two" in machine.run("curl", "-s", "-H", "Host: load.example", f"http://{NET}.1/"), 30)
     with namespaces.inside(machine.name):
         running = subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
     for turn, replicas in enumerate((4, 3)):
@@ -253,24 +255,24 @@ def holder(address):
 
 def test_a_load_balancers_address_is_announced_moves_when_its_host_dies_and_is_given_back(world):
     machine, kubectl, client = world
-    local = balanced("local", "all", externalTrafficPolicy="Local", loadBalancerIP="10.4.77.202")
-    apply(kubectl, balanced("wide", "all", loadBalancerIP="10.4.77.201"), local)
-    until(lambda: client.get("http://10.4.77.201/").startswith("all / "), 30)
+    local = balanced("local", "all", externalTrafficPolicy="Local", loadBalancerIP=f"{NET}.202")
+    apply(kubectl, balanced("wide", "all", loadBalancerIP=f"{NET}.201"), local)
+    until(lambda: client.get(f"http://{NET}.201/").startswith("all / "), 30)
     # Whose traffic stays on the host is asked by its own address.
-    until(lambda: client.get("http://10.4.77.202/x").split() == ["all", "/x", client.address], 30)
-    until(lambda: len(holder("10.4.77.202")) == 1, 30)
-    (old,) = until(lambda: len(found := holder("10.4.77.201")) == 1 and found, 30)
+    until(lambda: client.get(f"http://{NET}.202/x").split() == ["all", "/x", client.address], 30)
+    until(lambda: len(holder(f"{NET}.202")) == 1, 30)
+    (old,) = until(lambda: len(found := holder(f"{NET}.201")) == 1 and found, 30)
     directory = kubectl.kubeconfig.rpartition("/")[0]
     machine.peavine("down", f"--data-dir={directory}", f"--node=m-{old}")
-    until(lambda: client.get("http://10.4.77.201/", seconds=1).startswith("all / "), 30, "the address does not move")
-    assert old not in until(lambda: len(found := holder("10.4.77.201")) == 1 and found, 30)
-    until(lambda: client.get("http://10.4.77.202/x", seconds=1).split() == ["all", "/x", client.address], 30)
+    until(lambda: client.get(f"http://{NET}.201/", seconds=1).startswith("all / "), 30, "the address does not move")
+    assert old not in until(lambda: len(found := holder(f"{NET}.201")) == 1 and found, 30)
+    until(lambda: client.get(f"http://{NET}.202/x", seconds=1).split() == ["all", "/x", client.address], 30)
     service = kubectl.json("get", "service", "local")
-    assert service["status"]["loadBalancer"]["ingress"] == [{"ip": "10.4.77.202", "ipMode": "VIP"}]
+    assert service["status"]["loadBalancer"]["ingress"] == [{"ip": f"{NET}.202", "ipMode": "VIP"}]
     kubectl("delete", "service", "local")
-    until(lambda: holder("10.4.77.202") == [], 30)
+    until(lambda: holder(f"{NET}.202") == [], 30)
     apply(kubectl, {**local, "metadata": {"name": "next"}})
-    until(lambda: client.get("http://10.4.77.202/x", seconds=1).split() == ["all", "/x", client.address], 30)
+    until(lambda: client.get(f"http://{NET}.202/x", seconds=1).split() == ["all", "/x", client.address], 30)
     reasons = {e["reason"] for e in kubectl.json("get", "events")["items"] if e["involvedObject"]["name"] == "local"}
     wanted = {"EnsuringLoadBalancer", "IPAllocated", "EnsuredLoadBalancer", "DeletingLoadBalancer"}
     assert wanted | {"DeletedLoadBalancer"} <= reasons
