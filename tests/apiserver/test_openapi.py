@@ -129,7 +129,9 @@ def test_every_kubectl_explains_the_same(tmp_path):
 
         for kind in ("pods", "statefulsets.spec.template", "customresourcedefinitions"):
             first, second, third = (explain(binary, kind) for binary in binaries)
-            assert first == second == third, kind
+            assert second == third, kind
+            # The oldest does not show the values of enumerations.
+            assert first == [line for line in third if not line.strip().startswith("enum: ")], kind
             assert len(third) > 80
         policy = explain(binaries[2], "pod.spec.containers")
         assert any("enum: Always, IfNotPresent, Never" in line for line in policy)
