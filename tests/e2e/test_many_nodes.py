@@ -157,9 +157,9 @@ def addresses(kubectl):
     return {name: next(a["address"] for a in found if a["type"] == "InternalIP") for name, found in internal.items()}
 
 
-def fetched(kubectl, pod, urls):
+def fetched(kubectl, pod, urls, seconds=10):
     """What these pages say, fetched by a pod, in order; `none` for one that does not answer."""
-    script = "; ".join(f"timeout 5 wget -q -O - {url} || echo none" for url in urls)
+    script = "; ".join(f"timeout {seconds} wget -q -O - {url} || echo none" for url in urls)
     return kubectl("exec", pod, "--", "sh", "-c", script).split()
 
 
@@ -193,6 +193,35 @@ def test_pods_reach_pods_services_names_and_node_ports_of_every_host(many):
     assert kubectl("get", "--raw", "/api/v1/namespaces/default/services/each:80/proxy/").strip() in hosts
     node_port = f"http://{Cluster.load(kubectl.kubeconfig.rpartition('/')[0]).node_ip}:30080/"
     assert machine.run("curl", "-sS", "-m", "20", node_port).strip() in hosts
+
+
+def test_a_network_policy_holds_on_every_host_and_goes_again(many):
+    _, kubectl = many
+    found = pods(kubectl, "each")
+    pages = [f"http://{address}:8080/" for _, _, address in found]
+    friend = found[0][0]
+    kubectl("label", "pod", friend, "friend=yes")
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "friends"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": "each"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"friend": "yes"}}}]}],
+        },
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(policy))
+    nodes = [node for _, node, _ in found]
+    stranger, own = found[1][0], found[1][1]
+    # A pod always reaches itself.
+    until(lambda: set(fetched(kubectl, stranger, pages, 2)) == {own, "none"}, 60, "strangers come in")
+    until(lambda: fetched(kubectl, friend, pages) == nodes, 30, "friends do not come in")
+    kubectl("delete", "networkpolicy", "friends")
+    until(lambda: fetched(kubectl, stranger, pages) == nodes, 60, "the policy stays")
+    # The kubelets' probes were never stopped.
+    assert all(
+        pod["status"]["containerStatuses"][0]["restartCount"] == 0 for pod in kubectl.json("get", "pods")["items"]
+    )
 
 
 def test_a_lost_host_is_found_out_its_pods_move_and_names_still_resolve(many):
