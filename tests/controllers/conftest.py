@@ -178,7 +178,8 @@ STORAGE_CLASS = {
 class World:
     """A cluster with every controller, the scheduler and three simulated nodes, in a thread and a loop of its own."""
 
-    def __init__(self):
+    def __init__(self, **options):
+        self._options = {"nodes": 3, **options}
         self._ready, self._failed = threading.Event(), None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
         self._thread.start()
@@ -189,7 +190,7 @@ class World:
     async def _live(self):
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         try:
-            async with AsyncCluster(nodes=3) as self._cluster:
+            async with AsyncCluster(**self._options) as self._cluster:
                 await self._cluster.client.resource("storage.k8s.io/v1", "storageclasses").create(STORAGE_CLASS)
                 self._ready.set()
                 await self._end.wait()

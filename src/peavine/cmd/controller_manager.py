@@ -51,6 +51,18 @@ def flags() -> argparse.ArgumentParser:
     options.add_argument("--metrics-tls-private-key-file", default="", help="its key (PEM)")
     options.add_argument("--requestheader-client-ca-file", default="", help="CA of the front proxy, who alone may ask")
     options.add_argument("--node-monitor-grace-period", type=float, default=50.0, help="seconds")
+    options.add_argument(
+        "--horizontal-pod-autoscaler-sync-period", type=float, default=15.0, help="seconds between looks at a target"
+    )
+    options.add_argument(
+        "--horizontal-pod-autoscaler-tolerance", type=float, default=0.1, help="share of the target that is near enough"
+    )
+    options.add_argument(
+        "--horizontal-pod-autoscaler-downscale-stabilization",
+        type=float,
+        default=300.0,
+        help="seconds for which no autoscaler goes below its highest wish",
+    )
     options.add_argument("--node-startup-grace-period", type=float, default=60.0, help="seconds")
     options.add_argument("--node-monitor-period", type=float, default=5.0, help="seconds between looks at nodes")
     options.add_argument("--node-eviction-rate", type=float, default=0.1, help="nodes a second driven empty in a zone")

@@ -32,11 +32,19 @@ NOT_LIMITED = (False, "DesiredWithinRange", "the desired count is within the acc
 READY = ("ReadyForNewScale", "recommended size matches current size")
 
 
-def decide(spec: Object, current: int, wish: int, history: History, now: float) -> Verdict:
-    """What becomes of `wish` replicas."""
+def decide(
+    spec: Object,
+    current: int,
+    wish: int,
+    history: History,
+    now: float,
+    *,
+    downscale_seconds: float = DOWNSCALE_SECONDS,
+) -> Verdict:
+    """What becomes of `wish` replicas. `downscale_seconds` is the window downwards where the spec names none."""
     behavior = spec.get("behavior")
     least, most = spec.get("minReplicas", 1), spec["maxReplicas"]
-    stable, able = _stabilized(behavior, current, wish, history, now)
+    stable, able = _stabilized(behavior, current, wish, history, now, downscale_seconds)
     if behavior is None:
         limit = max(UP_FACTOR * current, UP_LEAST)
         if stable > min(limit, most):
@@ -73,13 +81,13 @@ def _too_few(least: int) -> tuple[bool, str, str]:
 
 
 def _stabilized(
-    behavior: Object | None, current: int, wish: int, history: History, now: float
+    behavior: Object | None, current: int, wish: int, history: History, now: float, downscale_seconds: float
 ) -> tuple[int, tuple[str, str]]:
     """Not below the highest wish of the last minutes, nor above the lowest of the (mostly empty) window upwards."""
     up, down = ((behavior or {}).get(part) or {} for part in ("scaleUp", "scaleDown"))
     up_window = up.get("stabilizationWindowSeconds") or 0
     down_window = down.get("stabilizationWindowSeconds")
-    down_window = DOWNSCALE_SECONDS if down_window is None else down_window
+    down_window = downscale_seconds if down_window is None else down_window
     kept = max(up_window, down_window)
     history.wishes = [(at, n) for at, n in history.wishes if at > now - kept] if kept else []
     floor = min([wish, *(n for at, n in history.wishes if at > now - up_window)])

@@ -9,7 +9,7 @@ from peavine.api.conditions import is_true, set_condition
 from peavine.api.core.resources import container_requests, is_sidecar, pod_requests
 from peavine.client.discovery import served_resources
 from peavine.controllers.controller import Context, Controller, Key, Object
-from peavine.controllers.horizontal_pod_autoscaler.behavior import History, decide, remember
+from peavine.controllers.horizontal_pod_autoscaler.behavior import DOWNSCALE_SECONDS, History, decide, remember
 from peavine.controllers.horizontal_pod_autoscaler.metrics import Metrics
 from peavine.controllers.horizontal_pod_autoscaler.replicas import (
     TOLERANCE,
@@ -42,6 +42,12 @@ class HorizontalPodAutoscalerController(Controller):
         self.pods = self.read("v1", "pods")
         self.resource = self.client.resource(API, "horizontalpodautoscalers")
         self.metrics = Metrics(self.client)
+        options = context.options
+        self.period: float = options.get("horizontal_pod_autoscaler_sync_period", SYNC_SECONDS)
+        self.tolerance: float = options.get("horizontal_pod_autoscaler_tolerance", TOLERANCE)
+        self.downscale_seconds: float = options.get(
+            "horizontal_pod_autoscaler_downscale_stabilization", DOWNSCALE_SECONDS
+        )
         self._history: dict[Key, History] = {}
         self._seen: dict[Key, Any] = {}
 
@@ -60,7 +66,7 @@ class HorizontalPodAutoscalerController(Controller):
             self._seen.pop(key, None)
             return None
         conflict = await _Round(self, autoscaler, self._history.setdefault(key, History())).run()
-        return CONFLICT_SECONDS if conflict else SYNC_SECONDS
+        return CONFLICT_SECONDS if conflict else self.period
 
     async def served(self, reference: Object) -> tuple[GVR, bool] | None:
         """(resource, whether it is namespaced) of a kind; custom ones by discovery."""
@@ -178,7 +184,9 @@ class _Round:
             return None
         message = "the HPA was able to successfully calculate a replica count from the metrics"
         self._condition("ScalingActive", True, "ValidMetricFound", message)
-        verdict = decide(self.spec, current, wish, self.history, self.time)
+        verdict = decide(
+            self.spec, current, wish, self.history, self.time, downscale_seconds=self.controller.downscale_seconds
+        )
         self._condition("AbleToScale", True, *verdict.able)
         self._condition("ScalingLimited", *verdict.limited)
         return verdict.replicas
@@ -212,7 +220,7 @@ class _Round:
     def _tolerance(self) -> Tolerance:
         def own(part: str) -> float:
             value = ((self.spec.get("behavior") or {}).get(part) or {}).get("tolerance")
-            return TOLERANCE if value is None else parse_quantity(value).milli() / 1000
+            return self.controller.tolerance if value is None else parse_quantity(value).milli() / 1000
 
         return Tolerance(own("scaleUp"), own("scaleDown"))
 
