@@ -55,6 +55,8 @@ async def test_hosts_and_paths_with_upstreams_precedence(c: Cluster) -> None:
         assert await c.who("x.example", path) == who, path
     assert await c.who("X.Example:80") == "a"
     assert await c.who("y.example", "/foo") == "w"
+    # A host is no path: routes are for what is in the path.
+    assert await c.who("x.example/foo/bar", "/secret") == "400"
     # A wildcard stands for one label.
     assert await c.who("z.y.example") == "404" and await c.who("example") == "404"
     assert await c.who("other.org") == "404"

@@ -62,6 +62,8 @@ class _Writer:
         lines = [f"frontend {name}", f"    {bind}"]
         # Each rule here is paid by every request, but this: the address is written out once for a connection.
         lines.append("    tcp-request session set-var(sess.client) src,lower")
+        # What is looked up is the host and the path in one: a slash in the host would be another path than pods see.
+        lines.append("    http-request deny deny_status 400 if { req.fhdr(host,1) -m sub / }")
         scheme = "https" if face.secure else "http"
         if self.settings.trust_forwarded:
             lines.append(f"    http-request set-header X-Forwarded-Proto {scheme}")
