@@ -97,10 +97,11 @@ def _stop_workloads(cluster: Cluster, *, purge: bool) -> None:
     from peavine.cmd.kubelet import cgroup_root
     from peavine.linux import cgroups
 
-    if cluster.node_range:
-        # Pods are taken down by network plugins, which need their host, also where it was lost meanwhile.
-        hosts.ensure(cluster)
     for host in cluster.hosts:
+        if hosts.is_lost(host):
+            # There is no network any more from which its pods could be taken properly.
+            asyncio.run(hosts.lose(host))
+            continue
         with hosts.inside(host):
             asyncio.run(_stop_host(host, purge=purge))
     # The parent is shared by all clusters of the machine: the last one takes it along.

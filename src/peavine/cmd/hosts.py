@@ -19,7 +19,7 @@ from pathlib import Path
 from peavine.base.clock import REAL
 from peavine.cmd.cluster import Cluster, Host
 from peavine.cmd.kubelet import cgroup_root
-from peavine.linux import cgroups, links, mounts, namespaces, nftables
+from peavine.linux import cgroups, links, mounts, namespaces, nftables, processes
 from peavine.network import forwarding
 
 KILL_TRIES_MAX = 100
@@ -157,7 +157,7 @@ async def lose(host: Host) -> None:
     namespaces.remove(host.namespace)
     links.remove_link(host.namespace)
     for _ in range(KILL_TRIES_MAX):
-        running = namespaces.members(identity) if identity else []
+        running = _running(host, identity)
         if not running:
             break
         for pid in running:
@@ -169,6 +169,20 @@ async def lose(host: Host) -> None:
     mounts.unmount_below(host.directory)
     # On a machine of its own this is below /run.
     shutil.rmtree(host.directory / "containerd" / "state", ignore_errors=True)
+
+
+def _running(host: Host, identity: int) -> set[int]:
+    """What is in the host's namespace, and what works with its files, in case somebody else has removed the name."""
+    found = set(namespaces.members(identity)) if identity else set()
+    for pid, command in processes.commands():
+        ours = Path(command[0]).name.startswith("containerd") or "peavine.cmd.main" in command
+        if ours and any(f"{host.directory}/" in word for word in command):
+            found.add(pid)
+    return found
+
+
+def is_lost(host: Host) -> bool:
+    return bool(host.namespace) and host.namespace not in namespaces.names()
 
 
 def remove(cluster: Cluster) -> None:
