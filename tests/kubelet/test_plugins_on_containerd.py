@@ -124,6 +124,22 @@ def test_csi_volumes_are_staged_published_and_taken_back(node: TestNode) -> None
         assert calls(where)[-1][0] == "unpublish"
 
 
+def pod_resources(node: TestNode) -> dict:
+    """What the kubelet's own socket tells agents of the node."""
+    from peavine.kubelet.plugins import podresources
+    from peavine.kubelet.rpc import Channel, Codec
+
+    async def ask() -> dict:
+        channel = Channel(str(node.directory / "kubelet" / "pod-resources" / "kubelet.sock"), Codec(podresources.CODEC))
+        try:
+            words = ("ListPodResourcesRequest", "ListPodResourcesResponse")
+            return await channel.call(podresources.SERVICE + "List", *words, {}, 10)
+        finally:
+            await channel.close()
+
+    return node.run(ask())
+
+
 def test_device_plugins_offer_resources_that_containers_get(node: TestNode) -> None:
     kubelet_socket = node.directory / "kubelet" / "device-plugins" / "kubelet.sock"
     node.until(kubelet_socket.exists, bool, "the registration socket")
@@ -139,6 +155,10 @@ def test_device_plugins_offer_resources_that_containers_get(node: TestNode) -> N
         assert node.exec(pod, "sh", "-c", "echo $GADGETS; cat /gadget; ls /dev/gadget").split() == [
             "one",
             "mounted/dev/gadget",
+        ]
+        (told,) = [p for p in pod_resources(node)["pod_resources"] if p["name"] == "gadgeteer"]
+        assert told["containers"] == [
+            {"name": "c", "devices": [{"resource_name": drivers.RESOURCE, "device_ids": ["one"]}]}
         ]
         other = node.start_pod(node.pod("gadgeteer2", {**FOREVER, "resources": one}))
         assert node.exec(other, "sh", "-c", "echo $GADGETS").strip() == "two"
@@ -181,6 +201,9 @@ def test_claimed_devices_are_prepared_injected_and_given_back(node: TestNode, ve
         script = "echo $GPU; cat /weights; echo; ls /dev/gpu0"
         assert node.exec(running, "sh", "-c", script).split() == [f"claim-{version}", "seventeen", "/dev/gpu0"]
         assert node.exec(running, "sh", "-c", "echo [$GPU]; ls /weights || true", container="c1").startswith("[]")
+        (told,) = [p for p in pod_resources(node)["pod_resources"] if p["name"] == name]
+        (dynamic,) = told["containers"][0]["dynamic_resources"]
+        assert dynamic["claim_name"] == f"claim-{version}" and dynamic["claim_resources"][0]["device_name"] == "gpu-0"
         wanted = {"namespace": "default", "uid": claim["metadata"]["uid"], "name": f"claim-{version}"}
         assert calls(where)[-1] == ("prepare", {"claims": [wanted]})
         prepared = len(calls(where))

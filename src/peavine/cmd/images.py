@@ -17,6 +17,7 @@ from peavine.kubelet.rpc import RpcError
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="peavine images", description=__doc__)
     top.add_argument("--data-dir", default=default_data_dir(), help="data directory of the node")
+    top.add_argument("--node", default="", help="one node of a cluster of several (default: all of them)")
     top.add_argument("--container-runtime-endpoint", default="", help="runtime socket, if not the data directory's")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("import", help="import OCI or docker archives (tar)")
@@ -54,53 +55,97 @@ def _size(count: int) -> str:
     return f"{count / 1e6:.1f}MB" if count >= 1e6 else f"{count / 1e3:.1f}kB"
 
 
+def endpoints(args: argparse.Namespace) -> dict[str, str]:
+    """Node -> runtime socket: of the one that is named, or of every host of the data directory's cluster. Raises
+    OSError for a node that is not there."""
+    if args.container_runtime_endpoint:
+        return {"": args.container_runtime_endpoint}
+    from peavine.cmd.cluster import Cluster
+
+    cluster = Cluster.load(args.data_dir)
+    if cluster is None:
+        found = {"": str(Layout(Path(args.data_dir)).socket)}
+    else:
+        found = {host.node: str(Layout(host.directory).socket) for host in cluster.hosts}
+    if args.node:
+        if args.node not in found:
+            raise OSError(f"no node {args.node!r} here: {', '.join(found)}")
+        return {args.node: found[args.node]}
+    return found
+
+
 async def _run(args: argparse.Namespace) -> int:
-    endpoint = args.container_runtime_endpoint or str(Layout(Path(args.data_dir)).socket)
-    if args.verb == "import":
-        for path in args.archives:
-            for name in await transfer.import_archive(endpoint, path):
-                print(name)
+    if args.verb == "build-example" and args.output:
+        _write_examples(Path(args.output))
         return 0
+    sockets = endpoints(args)
+    rows: list[tuple[str, str, str, str]] = []
+    for node, endpoint in sockets.items():
+        for line in await _on_node(args, endpoint):
+            print(f"{node}: {line}" if len(sockets) > 1 else line)
+        if args.verb in ("list", "ls"):
+            rows += [(*row, node) for row in await _rows(endpoint)]
+    if args.verb in ("list", "ls"):
+        width = max([len(row[0]) for row in rows] + [5])
+        several = len(sockets) > 1
+        print(f"{'IMAGE':{width}}  {'ID':13}  {'SIZE':8}  NODE" if several else f"{'IMAGE':{width}}  {'ID':13}  SIZE")
+        for tag, identity, size, node in sorted(rows):
+            print(f"{tag:{width}}  {identity}  {size:8}  {node}" if several else f"{tag:{width}}  {identity}  {size}")
+    return 0
+
+
+def _write_examples(directory: Path) -> None:
+    from peavine.kubelet.images import archive, builtin
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for recipe in (builtin.pause(), builtin.busybox()):
+        target = directory / (recipe.name.rpartition("/")[2].replace(":", "-") + ".tar")
+        target.write_bytes(archive.build(recipe))
+        print(target)
+
+
+async def _rows(endpoint: str) -> list[tuple[str, str, str]]:
+    """(name, id, size) of the images of one node."""
+    client = CriClient(endpoint)
+    try:
+        return [
+            (tag, image["id"].removeprefix("sha256:")[:13], _size(image.get("size", 0)))
+            for image in await client.list_images()
+            for tag in image.get("repo_tags") or ["<none>:<none>"]
+        ]
+    finally:
+        await client.close()
+
+
+async def _on_node(args: argparse.Namespace, endpoint: str) -> list[str]:
+    """Import, make, pull or remove on one node; what is to be said about it."""
+    if args.verb == "import":
+        return [name for path in args.archives for name in await transfer.import_archive(endpoint, path)]
     if args.verb == "build-example":
         from peavine.kubelet.images import archive, builtin
 
-        for recipe in (builtin.pause(), builtin.busybox()):
-            data = archive.build(recipe)
-            if args.output:
-                target = Path(args.output) / (recipe.name.rpartition("/")[2].replace(":", "-") + ".tar")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
-                print(target)
-            else:
-                await transfer.import_bytes(endpoint, data)
-                print(recipe.name)
-        return 0
+        recipes = (builtin.pause(), builtin.busybox())
+        for recipe in recipes:
+            await transfer.import_bytes(endpoint, archive.build(recipe))
+        return [recipe.name for recipe in recipes]
+    said: list[str] = []
     client = CriClient(endpoint)
     try:
-        if args.verb in ("list", "ls"):
-            rows = []
-            for image in await client.list_images():
-                for tag in image.get("repo_tags") or ["<none>:<none>"]:
-                    rows.append((tag, image["id"].removeprefix("sha256:")[:13], _size(image.get("size", 0))))
-            width = max([len(tag) for tag, _, _ in rows] + [5])
-            print(f"{'IMAGE':{width}}  {'ID':13}  SIZE")
-            for tag, identity, size in sorted(rows):
-                print(f"{tag:{width}}  {identity}  {size}")
-        for image_name in getattr(args, "images", []):
+        for image in getattr(args, "images", []):
             if args.verb == "pull":
                 auth = {"username": args.username, "password": args.password} if args.username else None
-                print(await client.pull_image(image_name, auth))
+                said.append(await client.pull_image(image, auth))
             else:
-                await client.remove_image(image_name)
+                await client.remove_image(image)
     finally:
         await client.close()
-    return 0
+    return said
 
 
 def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     try:
         return asyncio.run(_run(args))
-    except (RpcError, transfer.TransferError, OSError) as error:
+    except (RpcError, transfer.TransferError, OSError, ValueError) as error:
         print(f"peavine images: {error}", file=sys.stderr)
         return 1

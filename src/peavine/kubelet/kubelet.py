@@ -236,6 +236,7 @@ class Kubelet:
         from peavine.kubelet.images.collector import ImageCollector
         from peavine.kubelet.node.eviction import Evictor
         from peavine.kubelet.node.shutdown import ShutdownManager
+        from peavine.kubelet.plugins.podresources import PodResources
         from peavine.kubelet.plugins.registry import PluginRegistry
 
         self.sandbox_image = PAUSE_IMAGE
@@ -245,6 +246,7 @@ class Kubelet:
             tasks.start(self._keep(ShutdownManager(self).run, "shutdown"), name="shutdown")
         assert self.devices is not None
         tasks.start(self._keep(self.devices.run, "device plugins"), name="device plugins")
+        tasks.start(self._keep(PodResources(self).run, "pod resources"), name="pod resources")
         registry = PluginRegistry(self.paths.plugins_registry, self._plugin_kinds())
         tasks.start(self._keep(registry.run, "plugins"), name="plugins")
         if self.options.static_pod_path:

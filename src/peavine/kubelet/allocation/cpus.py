@@ -163,6 +163,11 @@ class CpuManager:
         kept = self._reserved if STRICT in self._options else set()
         return format_cpus(self._online - self._taken() - kept)
 
+    @property
+    def assignable(self) -> set[int]:
+        """What containers can have alone, whether somebody has it now or not."""
+        return self._online - self._reserved
+
     def of(self, uid: str, container: str) -> str:
         """What the container has alone; empty if nothing."""
         return self.entries.get(uid, {}).get(container, "")

@@ -72,6 +72,14 @@ class MemoryManager:
         entry = self.entries.get(uid, {}).get(container)
         return format_cpus(entry["nodes"]) if entry else ""
 
+    def described(self) -> list[Object]:
+        """ContainerMemory of the pod resources API: what can be given at all."""
+        return [
+            {"memory_type": kind, "size": size, "topology": {"nodes": [{"ID": node}]}}
+            for node, amounts in sorted(self._room.items())
+            for kind, size in amounts.items()
+        ]
+
     def _used(self, pod: Object) -> tuple[dict[frozenset[int], dict[str, int]], set[int]]:
         """(what sets of nodes have given, nodes that serve in sets of several). What one-shot init containers of
         this pod had counts as free."""

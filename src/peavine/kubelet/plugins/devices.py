@@ -196,6 +196,22 @@ class Devices:
             found[resource] = [Hint(chosen, len(chosen) == least) for chosen in possible]
         return found
 
+    def described(self, uid: str = "", container: str = "") -> list[Object]:
+        """ContainerDevices of the pod resources API: what a container has, or all healthy devices."""
+        if uid:
+            chosen = self._given.get(uid, {}).get(container, {})
+        else:
+            chosen = {name: [d for d, healthy in p.devices.items() if healthy] for name, p in self._plugins.items()}
+        found = []
+        for resource, devices in chosen.items():
+            near = self._plugins[resource].near if resource in self._plugins else {}
+            for device in devices:
+                entry: Object = {"resource_name": resource, "device_ids": [device]}
+                if device in near:
+                    entry["topology"] = {"nodes": [{"ID": node} for node in sorted(near[device])]}
+                found.append(entry)
+        return found
+
     def given(self, uid: str, container: str, resource: str) -> list[str] | None:
         return self._given.get(uid, {}).get(container, {}).get(resource)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,20 +206,45 @@ class DynamicResources:
         if problems:
             raise DynamicError("; ".join(problems))
 
-    def cdi_devices(self, pod: Object, container: Object) -> list[str]:
-        """CDI names of what a container of a prepared pod gets, each once."""
+    def _devices(self, pod: Object, container: Object) -> Iterator[tuple[Object, str, Object]]:
+        """(claim, driver, device) of what a container of a prepared pod gets."""
         names = claim_names(pod)
         by_name = {(c["namespace"], c["name"]): c for c in self._claims.values()}
-        found: dict[str, None] = {}
         for claim_name, request in _requests(pod, container):
             claim = by_name.get((pod["metadata"]["namespace"], names.get(claim_name, "")))
-            for devices in (claim or {}).get("drivers", {}).values():
+            for driver, devices in (claim or {}).get("drivers", {}).items():
                 for device in devices or []:
                     # A subrequest answers for the request that it is part of.
                     asked = {name.partition("/")[0] for name in device.get("request_names", [])}
-                    if not request or not asked or request in asked:
-                        found |= dict.fromkeys(device.get("cdi_device_ids", []))
-        return list(found)
+                    if claim is not None and (not request or not asked or request in asked):
+                        yield claim, driver, device
+
+    def cdi_devices(self, pod: Object, container: Object) -> list[str]:
+        """CDI names of what a container of a prepared pod gets, each once."""
+        found = [name for *_, device in self._devices(pod, container) for name in device.get("cdi_device_ids", [])]
+        return list(dict.fromkeys(found))
+
+    def described(self, pod: Object, container: Object) -> list[Object]:
+        """DynamicResources of the pod resources API."""
+        try:
+            found = list(self._devices(pod, container))
+        except DynamicError:
+            return []
+        by_claim: dict[str, Object] = {}
+        for claim, driver, device in found:
+            entry = by_claim.setdefault(
+                claim["uid"],
+                {"claim_name": claim["name"], "claim_namespace": claim["namespace"], "claim_resources": []},
+            )
+            entry["claim_resources"].append(
+                {
+                    "cdi_devices": [{"name": name} for name in device.get("cdi_device_ids", [])],
+                    "driver_name": driver,
+                    "pool_name": device.get("pool_name", ""),
+                    "device_name": device.get("device_name", ""),
+                }
+            )
+        return list(by_claim.values())
 
     async def unprepare(self, uid: str) -> None:
         """The pod has ended: what nobody else here uses is given back. Raises DynamicError; may be repeated."""
