@@ -62,8 +62,6 @@ class Changes:
         """One request that changes something. Warnings of the server go to the error stream."""
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         answer = await self.session.client.raw(method, path, query=query, body=data, headers={"Content-Type": content})
-        for warning in warnings_of(answer.headers.get("warning", "")):
-            self.session.warn(f"Warning: {warning}")
         return orjson.loads(await answer.read())
 
     async def create(self, target: Target, *, validate: bool = False) -> Object:
@@ -97,13 +95,6 @@ class Changes:
     @property
     def code(self) -> int:
         return 1 if self.failed else 0
-
-
-def warnings_of(header: str) -> list[str]:
-    """The texts of Warning headers: `299 - "text"`, joined by commas where there are several."""
-    import re
-
-    return [re.sub(r"\\(.)", r"\1", text) for text in re.findall(r'299 \S+ "((?:\\.|[^"\\])*)"', header)]
 
 
 def merge_metadata(changed: dict[str, str | None], field: str) -> Object:

@@ -97,14 +97,24 @@ def split_yaml(data: bytes) -> list[bytes]:
     return [b"".join(part) for part in parts]
 
 
+def _decoded(part: bytes) -> Any:
+    """JSON as such, where it is; else YAML, which may begin with a brace too. Raises YamlError."""
+    from peavine.machinery.codecs import json, yaml
+
+    if part.lstrip()[:1] == b"{":
+        try:
+            return json.decode(part)
+        except json.JsonError:
+            return yaml.decode(part)
+    return yaml.decode(part)
+
+
 def _objects(data: bytes, source: str) -> Iterator[tuple[Object, str]]:
     from peavine.machinery.codecs import json, yaml
 
     for part in [data] if data.lstrip()[:1] == b"{" else split_yaml(data):
         try:
-            value = json.decode(part) if part.lstrip()[:1] == b"{" else yaml.decode(part)
-        except json.JsonError as error:
-            raise CliError(f"error parsing {source}: json: {error}") from None
+            value = _decoded(part)
         except yaml.YamlError as error:
             raise CliError(f"error parsing {source}: error converting YAML to JSON: {error}") from None
         if value is None:

@@ -62,6 +62,7 @@ class Session:
         self._client: Client | None = None
         self._mappings: list[Mapping] | None = None
         self._fresh = False
+        self._warnings: set[str] = set()
 
     @property
     def config(self) -> ClientConfig:
@@ -73,6 +74,7 @@ class Session:
     def client(self) -> Client:
         if self._client is None:
             self._client = self.client_for(self.config)
+            self._client.on_warning = self._warned
         return self._client
 
     def client_for(self, config: ClientConfig) -> Client:
@@ -81,6 +83,14 @@ class Session:
         from peavine.client.blocking import BlockingClock, BlockingTransport
 
         return Client(config, transport=BlockingTransport, clock=BlockingClock())
+
+    def _warned(self, header: str) -> None:
+        """Say what the server warns of, each thing once."""
+        for text in warnings_of(header):
+            if text not in self._warnings:
+                self._warnings.add(text)
+                self.out.flush()
+                self.warn(f"Warning: {text}")
 
     @property
     def namespace(self) -> str:
@@ -199,3 +209,10 @@ def _match(mappings: list[Mapping], name: str) -> Mapping | None:
         if rest and mapping.plural == resource and mapping.group.startswith(rest):
             return mapping
     return None
+
+
+def warnings_of(header: str) -> list[str]:
+    """The texts of Warning headers: `299 - "text"`, joined by commas where there are several."""
+    import re
+
+    return [re.sub(r"\\(.)", r"\1", text) for text in re.findall(r'299 \S+ "((?:\\.|[^"\\])*)"', header)]

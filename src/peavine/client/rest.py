@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -51,6 +51,8 @@ class Client:
     ) -> None:
         self.config = config
         self.clock = clock
+        # Called with the Warning header of any answer that has one.
+        self.on_warning: Callable[[str], None] | None = None
         self._context = context
         secure = config.server.startswith("https")
         if transport is None:
@@ -133,7 +135,10 @@ class Client:
     ) -> Response:
         """One request, once; the answer, whatever its status. Raises Unreachable."""
         request = self._request(method, path, query, body, headers)
-        return await self._transport.exchange(request, idempotent=method in ("GET", "HEAD"))
+        answer = await self._transport.exchange(request, idempotent=method in ("GET", "HEAD"))
+        if self.on_warning is not None and "warning" in answer.headers:
+            self.on_warning(answer.headers["warning"])
+        return answer
 
     async def upgrade(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, headers: Mapping[str, str]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import orjson
 
 from peavine.cli.changes import Changes
+from peavine.cli.commands.edit import NOTHING_GIVEN
 from peavine.cli.editing import edit_until_saved
 from peavine.cli.failures import CliError
 from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, OUTPUT, PRINTING, SELECTOR, Flag, Parsed, boolean
@@ -24,6 +25,7 @@ _EDIT_HEADER = """# Please edit the 'last-applied-configuration' annotations bel
 # Lines beginning with a '#' will be ignored, and an empty file will abort the edit.
 #
 """
+_HINT = "See 'kubectl apply view-last-applied -h' for help and examples"
 _NONE_FOUND = (
     "no last-applied-configuration annotation found on resources, to create the annotation, use command `kubectl apply "
     "set-last-applied --create-annotation`"
@@ -44,12 +46,14 @@ def _last_of(obj: Object | None) -> Object | None:
 
 def _checked(flags: Parsed) -> None:
     if not flags.arguments and not has_files(flags):
-        raise CliError("one or more resources must be specified as <resource> <name> or <resource>/<name>")
+        raise CliError(NOTHING_GIVEN)
 
 
 async def _view(session: Session, flags: Parsed) -> int:
     if flags["output"] not in ("", "json", "yaml"):
-        raise CliError(f"Unexpected -o output mode: {flags['output']}, the flag 'output' must be one of yaml|json")
+        raise CliError(
+            f"Unexpected -o output mode: {flags['output']}, the flag 'output' must be one of yaml|json\n{_HINT}"
+        )
     _checked(flags)
     async for target in targets(session, flags, command="apply view-last-applied"):
         value = _last_of(target.object)

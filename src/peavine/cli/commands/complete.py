@@ -15,6 +15,11 @@ from peavine.machinery.errors import ApiError
 FLAGS: tuple[Flag, ...] = ()
 TAKES_ALL = True  # no word of the line is a flag of this command
 FILES, SPACE, NO_SPACE, ONLY_ENDINGS = 0, 4, 6, 8
+_DIRECTIVE = "ShellCompDirective"
+_WORDS = {
+    FILES: f"{_DIRECTIVE}Default", SPACE: f"{_DIRECTIVE}NoFileComp", ONLY_ENDINGS: f"{_DIRECTIVE}FilterFileExt",
+    NO_SPACE: f"{_DIRECTIVE}NoSpace, {_DIRECTIVE}NoFileComp",
+}  # fmt: skip
 _ENDINGS = ["json", "yaml", "yml"]
 _FORMATS = "json yaml name go-template go-template-file template templatefile jsonpath jsonpath-as-json jsonpath-file"
 _WORKLOADS = ["daemonsets", "deployments", "pods", "cronjobs", "replicasets", "replicationcontrollers", "statefulsets"]
@@ -54,6 +59,8 @@ async def run(session: Session, flags: Parsed) -> int:
     except (CliError, ApiError, OSError):
         found, directive = [], FILES  # somebody is typing: an error has no place on that line
     session.out.write("".join(f"{word}\n" for word in found) + f":{directive}\n")
+    session.out.flush()
+    session.warn(f"Completion ended with directive: {_WORDS[directive]}")
     return 0
 
 

@@ -197,7 +197,9 @@ async def _ephemeral(session: Session, flags: Parsed, target: Target, command: l
     if flags["target"]:
         container["targetContainerName"] = flags["target"]
     container = _customised(container, flags)
-    body = {"spec": {"ephemeralContainers": [container]}}
+    before = [{"name": known["name"]} for known in pod["spec"].get("ephemeralContainers") or ()]
+    order = {"$setElementOrder/ephemeralContainers": [*before, {"name": name}]}
+    body = {"spec": {"ephemeralContainers": [container], **order}}
     headers = {"Content-Type": "application/strategic-merge-patch+json"}
     await session.client.json("PATCH", target.path + "/ephemeralcontainers", body, headers=headers)
     return target, name
@@ -205,16 +207,17 @@ async def _ephemeral(session: Session, flags: Parsed, target: Target, command: l
 
 async def _copied(session: Session, flags: Parsed, target: Target, command: list[str]) -> tuple[Target, str]:
     before = target.object or {}
-    made = bare_copy(
-        copy.deepcopy(before),
-        flags["profile"],
-        {name: flags[name] for name in flags.values if name.startswith("keep-")},
-    )
+    only_images = not (flags["image"] or flags["container"] or command)
+    profile = "legacy" if only_images else flags["profile"]
+    keep = {name: flags[name] for name in flags.values if name.startswith("keep-")}
+    if only_images:  # nothing to debug with is added: the pod stays as it is
+        keep |= {"keep-labels": True, "keep-annotations": True}
+    made = bare_copy(copy.deepcopy(before), profile, keep)
     made["metadata"].update(name=flags["copy-to"], namespace=target.namespace)
     spec = made["spec"]
     if flags["same-node"]:
         spec["nodeName"] = before["spec"].get("nodeName", "")
-    if flags["profile"] != "legacy" or "share-processes" in flags.given:
+    if profile != "legacy" or "share-processes" in flags.given:
         spec["shareProcessNamespace"] = flags["share-processes"]
     images = dict(pair.partition("=")[::2] for pair in flags["set-image"])
     for container in spec["containers"]:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Edit a resource from the default editor."""
 
 from __future__ import annotations
@@ -24,6 +23,10 @@ FLAGS = (
     boolean("windows-line-endings", help="Defaults to the line ending native to your platform."),
     Flag("validate", "", "string", "strict", "Must be one of: strict (or true), warn, ignore (or false).", "strict"),
 )  # fmt: skip
+NOTHING_GIVEN = (
+    "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n"
+    "   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'"
+)
 HEADER = """# Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be
 # reopened with the relevant failures.
@@ -33,10 +36,7 @@ HEADER = """# Please edit the object below. Lines beginning with a '#' will be i
 
 async def run(session: Session, flags: Parsed) -> int:
     if not flags.arguments and not has_files(flags):
-        raise CliError(
-            "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n"
-            "   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'"
-        )
+        raise CliError(NOTHING_GIVEN)
     changes = Changes(session, flags, "kubectl-edit")
     changes.printer = None
     async for target in targets(session, flags, command="edit", everything=True):

@@ -76,7 +76,7 @@ class _Explained:
                 raise CliError(f'field "{name}" does not exist')
             field = properties[name]
         if fields:
-            out += f"FIELD: {fields[-1]} <{self._type(field)}>\n\n" + (self._enum(field, "") or "\n")
+            out += f"FIELD: {fields[-1]} <{self._type(field)}>\n" + (self._enum(field, "") or "\n\n")
         out += "DESCRIPTION:\n" + self._paragraphs(field)
         target = self.object(field)
         if target.get("properties"):
@@ -148,10 +148,11 @@ class _Explained:
             field = schema["properties"][name]
             mark = " -required-" if name in required else ""
             out += f"{indent}{name}\t<{self._type(field)}>{mark}\n"
+            enum = self.resolve(field).get("enum") or field.get("enum") or ()
+            if len(enum) > 1:
+                shown = [str(value) or '""' for value in sorted(enum)]
+                out += f"{indent}enum: {', '.join(shown[:4])}{', ....' if len(shown) > 4 else ''}\n"
             if recursive:
-                enum = self.resolve(field).get("enum") or field.get("enum") or ()
-                if len(enum) > 1:
-                    out += f"{indent}enum: {', '.join(map(str, enum[:3]))}{', ....' if len(enum) > 3 else ''}\n"
                 target = self.object(field)
                 kind = self._type(field).removeprefix("[]").removeprefix("map[string]")
                 if target.get("properties") and kind not in above:

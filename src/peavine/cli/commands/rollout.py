@@ -40,7 +40,7 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
 
 async def _status(session: Session, flags: Parsed) -> int:
     code = 0
-    async for target in targets(session, flags, command="rollout status"):
+    async for target in targets(session, flags, command="rollout status", everything=True):
         try:
             async with asyncio.timeout(flags["timeout"] or None):
                 code |= await _follow(session, flags, target)
@@ -152,7 +152,7 @@ def _template(item: Object) -> Object:
 async def _history(session: Session, flags: Parsed) -> int:
     from peavine.cli.output.tables import TableWriter
 
-    async for target in targets(session, flags, command="rollout history"):
+    async for target in targets(session, flags, command="rollout history", everything=True):
         found = await _revisions(session, target)
         if flags["revision"]:
             if flags["revision"] not in found:
@@ -176,7 +176,7 @@ async def _history(session: Session, flags: Parsed) -> int:
 
 async def _undo(session: Session, flags: Parsed) -> int:
     changes = Changes(session, flags, "kubectl-rollout")
-    async for target in targets(session, flags, command="rollout undo"):
+    async for target in targets(session, flags, command="rollout undo", everything=True):
         if (target.object or {}).get("spec", {}).get("paused"):
             raise CliError(
                 "you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume' and try again"
@@ -211,7 +211,7 @@ def _changing(
 ) -> Callable[[Session, Parsed], Awaitable[int]]:
     async def run(session: Session, flags: Parsed) -> int:
         changes = Changes(session, flags, "kubectl-rollout")
-        async for target in targets(session, flags, command="rollout"):
+        async for target in targets(session, flags, command="rollout", everything=True):
             patch = body(target.object or {})
             if patch is None:
                 session.warn(

@@ -41,7 +41,7 @@ async def run(session: Session, flags: Parsed) -> int:
             answer = after
             if added and changes.dry_run != "client" and not flags["local"]:
                 answer = await changes.patch(target, {"subjects": after["subjects"]}, "merge")
-            if added or changes.printer:
+            if added:
                 changes.report(target, "subjects updated", answer)
         except ApiError as error:
             changes.fail(error)

@@ -30,8 +30,11 @@ _LISTS = (
 )  # fmt: skip
 _TEXTS = ("apiVersion", "kind", "namespace", "namePrefix", "nameSuffix")
 _DEPRECATED = {
-    "bases": "resources", "commonLabels": "labels", "patchesStrategicMerge": "patches", "patchesJson6902": "patches",
+    "bases": "resources",
+    "commonLabels": "labels",
     "imageTags": "images",
+    "patchesJson6902": "patches",
+    "patchesStrategicMerge": "patches",
 }  # fmt: skip
 _RUNS_PROGRAMS = ("generators", "transformers", "validators")
 # The order of kinds in what is printed; the rest stand between.
@@ -77,7 +80,7 @@ def build(directory: str, *, restricted: bool = True) -> list[Object]:
 def _rank(resource: Resource, first: list[str], last: list[str]) -> tuple[Any, ...]:
     id = resource.original
     at = first.index(id.kind) - len(first) if id.kind in first else 1 + last.index(id.kind) if id.kind in last else 0
-    shown = f"{id.kind}.{id.version or '[noVer]'}.{id.group or '[noGrp]'}"
+    shown = f"{id.group or '~G'}_{id.version or '~V'}_{id.kind}"
     return (at, shown, id.namespace or "", id.name)
 
 
@@ -227,13 +230,13 @@ def _added(resources: Collection, resource: Resource, path: str) -> None:
 
 def _objects(data: bytes, path: str) -> list[Object]:
     from peavine.cli.resources import split_yaml
-    from peavine.machinery.codecs import json, yaml
+    from peavine.machinery.codecs import yaml
 
     found: list[Object] = []
     for part in split_yaml(data):
         try:
-            value = json.decode(part) if part.lstrip()[:1] == b"{" else yaml.decode(part, few_words=True)
-        except (json.JsonError, yaml.YamlError) as error:
+            value = yaml.decode(part, few_words=True)  # JSON is YAML
+        except yaml.YamlError as error:
             raise CliError(f"accumulating resources: accumulation err='accumulating resources from '{path}': "
                            f"MalformedYAMLError: {error} in File: {path}'") from None  # fmt: skip
         for obj in value if isinstance(value, list) else [value] if value else []:

@@ -45,7 +45,10 @@ def printer_for(flags: Parsed, *, formats: str = FORMATS) -> Printer | None:
             with open(argument) as file:
                 argument = file.read()
         except OSError as error:
-            raise CliError(f"error reading --template {argument}, open {argument}: {error.strerror}\n") from None
+            what = "template" if name == "custom-columns-file" else "--template"
+            raise CliError(
+                f"error reading {what} {argument}, open {argument}: {(error.strerror or '').lower()}"
+            ) from None
     if name in ("jsonpath", "jsonpath-as-json", "jsonpath-file"):
         if not argument:
             raise CliError("template format specified but no template given")
@@ -122,7 +125,7 @@ def print_name(obj: Object, out: TextIO) -> None:
         return
     group = obj.get("apiVersion", "").rpartition("/")[0]
     kind = obj.get("kind", "").lower() + (f".{group}" if group else "")
-    out.write(f"{kind}/{(obj.get('metadata') or {}).get('name', '')}\n")
+    out.write(f"{kind}/{(obj.get('metadata') or {}).get('name') or '<unknown>'}\n")
 
 
 def _jsonpath(template: str, missing: bool, as_json: bool) -> Printer:
