@@ -82,9 +82,7 @@ class TestNode:
         (d / "bin" / "crun").symlink_to(shutil.which("runc") or "/usr/sbin/runc")
         os.environ["PATH"] = f"{d}/bin:{os.environ['PATH']}"
         pki = ensure_pki(d)
-        self._api = self._spawn(
-            "apiserver", f"--data-dir={d}", f"--secure-port={self.port}", "--bind-address=127.0.0.1"
-        )
+        self._api = self.spawn("apiserver", f"--data-dir={d}", f"--secure-port={self.port}", "--bind-address=127.0.0.1")
         ensure_node(pki, NODE, [self.address, "127.0.0.1"], f"https://127.0.0.1:{self.port}")
         self.run(containerd.start(d))
         self.cri = CriClient(str(containerd.Layout(d).socket))
@@ -114,7 +112,7 @@ class TestNode:
             {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "the authority"}}
         )
 
-    def _spawn(self, *command: str, path: str = "") -> subprocess.Popen[bytes]:
+    def spawn(self, *command: str, path: str = "") -> subprocess.Popen[bytes]:
         log = open(self.directory / f"{command[0]}.log", "ab")  # noqa: SIM115
         return subprocess.Popen(
             [sys.executable, "-m", "peavine.cmd.main", *command],
@@ -127,7 +125,7 @@ class TestNode:
     def start_kubelet(self, *flags: str, path: str = "", wait: bool = True) -> None:
         """Start it; with `wait`, return once its server answers."""
         d = self.directory
-        self.kubelet = self._spawn(
+        self.kubelet = self.spawn(
             "kubelet",
             f"--kubeconfig={d}/kubeconfigs/kubelet-{NODE}.kubeconfig",
             f"--hostname-override={NODE}",

@@ -261,6 +261,19 @@ def test_pull_secrets_match_by_registry_and_path() -> None:
     assert credentials.select(found, "example.com/team/app:1") == []
 
 
+def test_the_nodes_docker_configuration_counts_too(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for directory in (one, two):
+        directory.mkdir()
+    assert credentials.of_node([one, two]) == {}
+    (one / ".dockercfg").write_text(json.dumps({"reg.example": {"username": "old", "password": "p"}}))
+    assert credentials.of_node([one, two]) == {"reg.example": {"username": "old", "password": "p"}}
+    auths = {"auths": {"reg.example": {"identitytoken": "t"}, "other.example": {"registrytoken": "r"}}}
+    (two / "config.json").write_text(json.dumps(auths))
+    found = credentials.of_node([one, two])
+    assert found == {"reg.example": {"identity_token": "t"}, "other.example": {"registry_token": "r"}}
+
+
 def test_dns_follows_policy_and_limits() -> None:
     host = dns.Resolver(["9.9.9.9"], ["corp.example"], ["edns0"])
     settings: Object = {"cluster_dns": ["10.0.0.2"], "cluster_domain": "cluster.local", "host": lambda: host}

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.root
 @contextmanager
 def driver(node: TestNode, kind: str) -> Iterator[Path]:
     where = node.directory / kind
-    where.mkdir()
+    where.mkdir(exist_ok=True)
+    for left in where.iterdir():
+        left.unlink()
     command = [
         sys.executable,
         "-m",
@@ -211,3 +213,44 @@ def test_claimed_devices_are_prepared_injected_and_given_back(node: TestNode, ve
         node.until(lambda: len(calls(where)), lambda n: n == prepared, "nothing is prepared twice")
         node.delete(name)
         assert calls(where)[prepared:] == [("unprepare", {"claims": [wanted]})]
+
+
+def test_the_scheduler_allocates_what_the_driver_offers_and_the_kubelet_prepares_it(node: TestNode) -> None:
+    api = "resource.k8s.io/v1"
+    offered = {
+        "driver": drivers.DRA_DRIVER,
+        "nodeName": NODE,
+        "pool": {"name": "pool", "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "gpu-0"}],
+    }
+    request = {"name": "gpu", "exactly": {"deviceClassName": "scheduled-gpus"}}
+    objects = (
+        ("resourceslices", "ResourceSlice", "offer", offered, None),
+        ("deviceclasses", "DeviceClass", "scheduled-gpus", {}, None),
+        ("resourceclaims", "ResourceClaim", "wanted", {"devices": {"requests": [request]}}, "default"),
+    )
+    for plural, kind, name, spec, namespace in objects:
+        meta = {"name": name, **({"namespace": namespace} if namespace else {})}
+        node.run(
+            node.client.resource(api, plural).create({"apiVersion": api, "kind": kind, "metadata": meta, "spec": spec})
+        )
+    container = {**FOREVER, "resources": {"claims": [{"name": "accelerator"}]}}
+    pod = node.pod("scheduled", container, resourceClaims=[{"name": "accelerator", "resourceClaimName": "wanted"}])
+    del pod["spec"]["nodeName"]
+    scheduler = node.spawn("scheduler", f"--kubeconfig={node.directory}/admin.kubeconfig", "--leader-elect=false")
+    try:
+        with driver(node, "dra-v1") as where:
+            node.until(lambda: (where / "registered").exists(), bool, "the driver is registered")
+            running = node.start_pod(pod, seconds=60)
+            assert running["spec"]["nodeName"] == NODE
+            assert node.exec(running, "sh", "-c", "echo $GPU").strip() == "wanted"
+            claim = node.run(node.client.resource(api, "resourceclaims").get("wanted", "default"))
+            (result,) = claim["status"]["allocation"]["devices"]["results"]
+            assert (result["driver"], result["device"]) == (drivers.DRA_DRIVER, "gpu-0")
+            node.delete("scheduled")
+            assert calls(where)[-1][0] == "unprepare"
+    finally:
+        scheduler.terminate()
+        scheduler.wait(20)
+        for plural, _, name, _, namespace in objects:
+            node.run(node.client.resource(api, plural).delete(name, namespace))

@@ -44,6 +44,8 @@ class Housekeeping:
                         )
                         await rotation.rotate_all(kubelet)
                     await self.grow_volumes()
+                if kubelet.groups is not None:
+                    kubelet.groups.share_out()
             except (RpcError, OSError) as error:
                 log.info("housekeeping: %s", error)
             await kubelet.clock.sleep(kubelet.options.housekeeping_seconds)

@@ -529,7 +529,13 @@ class Kubelet:
 
         if not self.features.image_volumes:
             raise VolumeError("image volumes need a runtime that mounts images (containerd 2.1, CRI-O 1.31)")
-        found = await self.puller.ensure(image, policy, owner=pod["metadata"]["uid"], record=record)
+        found = await self.puller.ensure(
+            image,
+            policy,
+            owner=pod["metadata"]["uid"],
+            record=record,
+            credentials=lambda name: self.credentials(pod, name),
+        )
         return str(found["id"])
 
     # ---- probes

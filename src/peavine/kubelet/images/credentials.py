@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import fnmatch
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,8 +76,20 @@ def select(entries: Mapping[str, Object], image: str) -> list[Object]:
     return [entries[name] for name in chosen]
 
 
+def of_node(directories: Iterable[Path]) -> dict[str, Object]:
+    """The node's own docker configuration: the first `config.json` that is there, else the first `.dockercfg`."""
+    places = list(directories)
+    for name, legacy in (("config.json", False), (".dockercfg", True)):
+        for directory in places:
+            try:
+                return parse_docker_config((directory / name).read_bytes(), legacy=legacy)
+            except OSError:
+                continue
+    return {}
+
+
 async def for_pod(pod: Object, image: str, lookup: Lookup, options: Options) -> list[Object]:
-    """What the pod's pull secrets (and the node's credential providers) have for the image."""
+    """What the pod's pull secrets, the node's docker configuration and its credential providers have for the image."""
     found: list[Object] = []
     namespace = pod["metadata"].get("namespace", "default")
     for reference in (pod.get("spec") or {}).get("imagePullSecrets") or []:
@@ -90,6 +103,7 @@ async def for_pod(pod: Object, image: str, lookup: Lookup, options: Options) -> 
             if key in data:
                 entries = parse_docker_config(base64.b64decode(data[key]), legacy=legacy)
                 found += select(entries, image)
+    found += select(of_node((options.root_dir, Path.home() / ".docker", Path("/.docker"), Path.home())), image)
     if options.image_credential_provider_config:
         from peavine.kubelet.images.providers import credentials
 

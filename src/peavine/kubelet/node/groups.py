@@ -31,7 +31,10 @@ class PodGroups:
         limits = cgroups.Limits(cpu_shares=resources.milli_to_shares(cpu), memory_bytes=memory)
         cgroups.create(self._root, limits)
         for middle in ("burstable", "besteffort"):
-            cgroups.create(f"{self._root}/{middle}", cgroups.Limits(cpu_shares=resources.SHARES_MIN))
+            group = f"{self._root}/{middle}"
+            # One that is there has pods, and the weight that they ask for.
+            least = None if cgroups.exists(group) else cgroups.Limits(cpu_shares=resources.SHARES_MIN)
+            cgroups.create(group, least)
 
     def share_out(self) -> None:
         """Burstable pods together weigh what they ask for, against the guaranteed ones beside them."""
