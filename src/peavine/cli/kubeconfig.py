@@ -80,7 +80,7 @@ def _read_yaml(path: str, data: bytes) -> Any:
     from peavine.machinery.codecs import yaml
 
     try:
-        return yaml.decode(data)
+        return yaml.decode(data, few_words=True)
     except yaml.YamlError as error:
         raise CliError(f'error loading config file "{path}": {error}') from None
 
