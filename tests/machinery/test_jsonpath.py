@@ -24,7 +24,7 @@ DATA = {
         ("{.items[0].metadata.labels.kubernetes\\.io/hostname}", "h1"), ("{.items[0].metadata.labels['kubernetes\\.io/hostname']}", "h1"),
         ("{.items[?(@.status.n>5)].metadata.name}", "127.0.0.2"), ("{.items[?(@.status.ready==true)].metadata.name}", "127.0.0.1"),
         ("{.users[?(@.user.username)].name}", "e2e"), ("{.absent.field}", ""), ("{.users[0,1].name}", "myself e2e"), ("{.items[*].status.n}", "5 7"),
-        ("{@.kind}", "List"), ("{.users}", '[{"name":"myself","user":{}},{"name":"e2e","user":{"username":"admin","password":"secret"}}]'),
+        ("{@.kind}", "List"), ("{.users}", '[{"name":"myself","user":{}},{"name":"e2e","user":{"password":"secret","username":"admin"}}]'),
         ("{.items[*].status['n','ready']}", "5 7 true false"), ("plain", "plain"), ("{.items[0:2:2].metadata.name}", "127.0.0.1"), ("{3}", "3"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peavine.api.catalogue import CATALOGUE
-from peavine.machinery.codecs import json, protobuf, yaml
+from peavine.machinery.codecs import cbor, json, protobuf, yaml
 from peavine.machinery.decode import decode_plain
 from peavine.machinery.errors import ApiError
 from peavine.machinery.features import Features
@@ -64,6 +64,10 @@ def test_random_objects_go_round(seed, gvk, density):
     type = SCHEMA.for_kind(gvk)
     obj = {"apiVersion": gvk.api_version, "kind": gvk.kind, **random_object(type, seed, density=density, numbered=True)}
     assert decode_plain(protobuf.decode(protobuf.encode(obj, SCHEMA), SCHEMA), type)[0] == obj
+    assert (
+        json.decode(json.encode(obj)) == yaml.decode(yaml.encode(obj)) == cbor.decode(cbor.encode(obj, SCHEMA)) == obj
+    )
+    assert list(json.decode(json.encode(obj))) == list(obj)
 
 
 def test_embedded_structs_are_messages_of_their_own_on_the_wire():
