@@ -26,7 +26,7 @@ from peavine.testing import AsyncCluster
 from tests.ingress.cluster import Cluster, cluster, free_port
 
 INGRESSES = 2000
-ROUNDS = 9
+ROUNDS = 25
 
 
 def cpu_seconds(pid: int) -> float:
@@ -213,7 +213,7 @@ async def _answer(port: int, host: str) -> str:
 
 
 async def main() -> None:
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "run").mkdir()
