@@ -204,7 +204,8 @@ def test_hosts_paths_tls_websockets_and_grpc_reach_pods(world, tmp_path):
     until(lambda: page("web.example") == ["one", "/"], 30)
     assert page("web.example", "/two/x") == ["two", "/two/x"] and page("no.example")[0] == "default"
     until(lambda: client.get("https://tls.example/", *to).startswith("one / "), 30)
-    assert client.get("https://tls.example/x", *to, "--http2").startswith("one /x ")
+    said = client.get("https://tls.example/x", *to, "--http2", "-w", "%{http_version}")
+    assert said.startswith("one /x ") and said.endswith("\n2")
     said = client.run(sys.executable, "-c", WEBSOCKET, f"{NET}.1")
     assert said.stdout.splitlines() == ["HTTP/1.1 101 Switching Protocols", "echo:hello"], said
     asked = client.run(sys.executable, "-c", CLIENT, str(tmp_path / "crt"), f"{NET}.1:443")

@@ -30,6 +30,7 @@ REFUSED = [
      "tls mode must be Terminate for protocol HTTPS"),
     ("Gateway", spec(gateway("g", listener("a", 80), addresses=[{"value": "1.2.3.4"}] * 2)),
      "IPAddress values must be unique"),
+    ("Gateway", spec(gateway("g", listener("a", 80), addresses=[{"value": "nowhere"}])), "spec.addresses[0]"),
     ("Gateway", spec(gateway("g", listener("a", 80, host="A.b"))), "should match"),
     ("Gateway", spec(gateway("g")), "should have at least 1 items"),
     ("GatewayClass", {"controllerName": "nothing"}, "should match"),
@@ -85,6 +86,8 @@ async def _drive() -> None:
         assert made["spec"]["rules"][0]["backendRefs"][0]["weight"] == 1
         made = await create("Gateway", gateway("g", listener("a", 80))["spec"])
         assert made["spec"]["listeners"][0]["allowedRoutes"] == {"namespaces": {"from": "Same"}}
+        waiting = {c["type"]: (c["status"], c["reason"]) for c in made["status"]["conditions"]}
+        assert waiting == {"Accepted": ("Unknown", "Pending"), "Programmed": ("Unknown", "Pending")}
         # A newer version that somebody else has installed stays.
         newer = {"metadata": {"annotations": {crds.BUNDLE: "v9.0.0"}}}
         await definitions.patch(f"gateways.{GROUP}", newer)
