@@ -167,6 +167,9 @@ def true_conditions(status):
     return {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
 
 
+# Whether a simulated container is ready is asked of it only where it is probed.
+PROBED = {"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}}
+
 STORAGE_CLASS = {
     "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
     "provisioner": "peavine.io/local-path",

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from tests.controllers.conftest import on_cluster, workload
+from tests.controllers.conftest import PROBED, on_cluster, workload
 
 SIMULATED = "simulated.peavine.io/"
 
@@ -15,8 +15,8 @@ def daemon(**spec):
 
 def image(name, **script):
     annotations = {SIMULATED + key.replace("_", "-"): str(value) for key, value in script.items()}
-    spec = {"containers": [{"name": "main", "image": name}]}
-    return {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}}}
+    container = {"name": "main", "image": name, **(PROBED if "ready_after" in script else {})}
+    return {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": {"containers": [container]}}}}
 
 
 def pod_spec(**more):

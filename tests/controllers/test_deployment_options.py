@@ -1,6 +1,6 @@
 """Every option of Deployments, ReplicaSets and ReplicationControllers, on simulated nodes."""
 
-from tests.controllers.conftest import on_cluster, true_conditions, workload
+from tests.controllers.conftest import PROBED, on_cluster, true_conditions, workload
 
 REVISION = "deployment.kubernetes.io/revision"
 SIMULATED = "simulated.peavine.io/"
@@ -9,8 +9,8 @@ SIMULATED = "simulated.peavine.io/"
 def image(name, **script):
     """A patch of the template: another image, and what its pods do."""
     annotations = {SIMULATED + key.replace("_", "-"): str(value) for key, value in script.items()}
-    spec = {"containers": [{"name": "main", "image": name}]}
-    return {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}}}
+    container = {"name": "main", "image": name, **(PROBED if "ready_after" in script else {})}
+    return {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": {"containers": [container]}}}}
 
 
 async def rolled_out(c, name="web", replicas=3):

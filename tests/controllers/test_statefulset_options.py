@@ -1,6 +1,6 @@
 """Every option of a StatefulSet, on simulated nodes."""
 
-from tests.controllers.conftest import on_cluster, workload
+from tests.controllers.conftest import PROBED, on_cluster, workload
 
 SIMULATED = "simulated.peavine.io/"
 CLAIM = {
@@ -15,8 +15,8 @@ def stateful(replicas=2, **spec):
 
 def image(name, **script):
     annotations = {SIMULATED + key.replace("_", "-"): str(value) for key, value in script.items()}
-    spec = {"containers": [{"name": "main", "image": name}]}
-    return {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}}}
+    container = {"name": "main", "image": name, **(PROBED if "ready_after" in script else {})}
+    return {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": {"containers": [container]}}}}
 
 
 async def images(c):
@@ -33,6 +33,7 @@ async def ready(c, replicas):
 async def test_ordered_sets_wait_for_each_pod_and_come_and_go_in_order(c):
     body = stateful(3)
     body["spec"]["template"]["metadata"]["annotations"] = {SIMULATED + "ready-after": "never"}
+    body["spec"]["template"]["spec"]["containers"][0] |= PROBED
     await c.create(body)
     await c.until(lambda: c.pods())
     status = await c.until_status("StatefulSet", "web", lambda s: s.get("replicas") == 1)

@@ -122,7 +122,7 @@ class ResourceClaimController(Controller):
     # A claim's reservations
 
     async def _claim(self, claim: Object) -> float | None:
-        status = claim.get("status") or {}
+        before, status = claim, claim.get("status") or {}
         reserved = status.get("reservedFor") or []
         valid = [consumer for consumer in reserved if await self._alive(claim, consumer)]
         if len(valid) != len(reserved) or (is_deleting(claim) and status.get("allocation") and not valid):
@@ -134,7 +134,9 @@ class ResourceClaimController(Controller):
             if status != (claim.get("status") or {}):
                 claim = await self._write_status(claim, status)
         finalizers = claim["metadata"].get("finalizers") or []
-        if FINALIZER in finalizers and not status.get("allocation"):
+        freed = bool((before.get("status") or {}).get("allocation")) or is_deleting(claim)
+        # Not of a claim that never was allocated: the scheduler puts it on first.
+        if FINALIZER in finalizers and not status.get("allocation") and freed:
             meta = {**claim["metadata"], "finalizers": [f for f in finalizers if f != FINALIZER]}
             claim = await self.resource.update({**_typed(claim), "metadata": meta})
         if not valid and not is_deleting(claim) and await self._served_its_pod(claim):
