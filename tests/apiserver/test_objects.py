@@ -230,6 +230,36 @@ def test_a_binding_gives_a_pod_its_node_once(tmp_path):
     run(tmp_path, scenario)
 
 
+def test_an_applied_scale_meets_the_owner_of_the_replicas(tmp_path):
+    async def scenario(api: Client):
+        deployments, apply = "/apis/apps/v1/namespaces/default/deployments", APPLY
+        labels = {"app": "web"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+        whole = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+        assert (await api("PATCH", f"{deployments}/web?fieldManager=one", whole, apply)).status == 201
+        scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": 5}}
+        path = f"{deployments}/web/scale?fieldManager=two"
+        refused = await api("PATCH", path, scale, apply)
+        assert refused.status == 409
+        assert refused.json["message"] == 'Apply failed with 1 conflict: conflict with "one": .spec.replicas'
+        forced = await api("PATCH", path + "&force=true", scale, apply)
+        assert forced.status == 200 and forced.json["spec"] == {"replicas": 5}, forced.body
+        found = (await api("GET", f"{deployments}/web")).json
+        owners = [
+            (e["manager"], e["operation"], e.get("subresource"), e["apiVersion"])
+            for e in found["metadata"]["managedFields"]
+            if "f:replicas" in e["fieldsV1"].get("f:spec", {})
+        ]
+        assert owners == [("two", "Apply", "scale", "apps/v1")] and found["metadata"]["generation"] == 2
+        again = await api("PATCH", path, scale, apply)
+        assert again.json["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
+        lost = await api("PATCH", f"{deployments}/web?fieldManager=one", whole, apply)
+        assert lost.status == 409 and '"two" with subresource "scale"' in lost.json["message"], lost.json["message"]
+
+    run(tmp_path, scenario)
+
+
 def test_scale_reads_and_writes_replicas(tmp_path):
     async def scenario(api: Client):
         path = "/apis/apps/v1/namespaces/default/deployments"

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from peavine.api.kind import Kind
+from peavine.apiserver.registry import scale_fields
 from peavine.apiserver.registry.registry import Registry
 from peavine.apiserver.registry.request import Object, WriteRequest
 from peavine.apiserver.registry.update import modify
 from peavine.machinery import errors
+from peavine.machinery.apply import Tracking, apply
 from peavine.machinery.errors import invalid_value
+from peavine.machinery.meta import now
 from peavine.machinery.selectors import SelectorError, selector_of, selector_of_labels
 
 
@@ -72,8 +75,8 @@ async def patch_scale(registry: Registry, request: WriteRequest, content_type: s
     from peavine.apiserver.endpoints.writing import APPLIES, apply_document, patch_document
 
     if content_type in APPLIES:
-        patch, _ = apply_document(data, content_type)
-        return await _change(registry, request, lambda current: {**current, **_merged(current, patch)})
+        config, _ = apply_document(data, content_type)
+        return await _apply(registry, request, config)
     type = registry.schema.for_kind(request.object_gvk) if request.object_gvk else None
     patch, _ = patch_document(data, content_type)
 
@@ -85,18 +88,35 @@ async def patch_scale(registry: Registry, request: WriteRequest, content_type: s
     return await _change(registry, request, change)
 
 
-def _merged(current: Object, patch: Object) -> Object:
-    return {"spec": {**(current.get("spec") or {}), **(patch.get("spec") or {})}}
+async def _apply(registry: Registry, request: WriteRequest, config: Object) -> Object:
+    """An apply of a Scale: who owns the object's replicas owns those of its Scale. Raises ApiError 409."""
+    kind = request.kind
+    assert kind.scale is not None and request.object_gvk is not None
+    path = kind.scale.spec_replicas
+    tracking = Tracking(request.object_gvk, registry.schema.for_kind(request.object_gvk), request.subresource)
+    stamp = now(registry.clock.time())
+
+    def change(current: Object, live: Object) -> Object:
+        entries = live["metadata"].get("managedFields") or []
+        current["metadata"]["managedFields"] = scale_fields.of_scale(entries, path)
+        named = {**config, "metadata": {"name": request.name, **(config.get("metadata") or {})}}
+        scale = apply(tracking, current, named, request.manager, bool(request.options.get("force")), stamp)
+        owners = scale["metadata"].pop("managedFields", None) or []
+        live["metadata"]["managedFields"] = scale_fields.of_object(entries, owners, path, kind.api_version)
+        return scale
+
+    return await _change(registry, request, change, tracked=True)
 
 
-async def _change(registry: Registry, request: WriteRequest, change: Any) -> Object:
+async def _change(registry: Registry, request: WriteRequest, change: Any, *, tracked: bool = False) -> Object:
+    """Set the replicas to those of the Scale that `change` makes of the present one (and, if `tracked`, the object)."""
     kind = request.kind
     assert kind.scale is not None
 
     def on_parent(live: Object | None) -> Object:
         assert live is not None
         current = scale_of(kind, live)
-        scale = change(current)
+        scale = change(current, live) if tracked else change(current)
         meta = scale.get("metadata") or {}
         version = meta.get("resourceVersion")
         if version and version != live["metadata"]["resourceVersion"]:
@@ -115,6 +135,6 @@ async def _change(registry: Registry, request: WriteRequest, change: Any) -> Obj
 
     request.view = lambda obj: scale_of(kind, obj)
     # The parent is validated and counted as by an update of its spec; managed fields say that it came through scale.
-    result, _ = await modify(registry, request, on_parent)
+    result, _ = await modify(registry, request, on_parent, tracked=tracked)
     obj = result if isinstance(result, dict) else await registry.read_object(kind, result)
     return scale_of(kind, obj)
