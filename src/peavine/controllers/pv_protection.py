@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from peavine.controllers.controller import Context, Controller, Key
+from peavine.controllers.controller import Object
+from peavine.controllers.protection import ProtectionController
 
-FINALIZER = "kubernetes.io/pv-protection"
 
-
-class PVProtectionController(Controller):
+class PVProtectionController(ProtectionController):
     name = "persistentvolume-protection-controller"
     account = "pv-protection-controller"
+    api_version, plural, finalizer = "v1", "persistentvolumes", "kubernetes.io/pv-protection"
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.volumes = self.watch("v1", "persistentvolumes")
-
-    async def reconcile(self, key: Key) -> float | None:
-        volume = self.volumes.get(*key)
-        if volume is None:
-            return None
-        finalizers = volume["metadata"].get("finalizers") or []
-        deleting = bool(volume["metadata"].get("deletionTimestamp"))
-        if not deleting and FINALIZER not in finalizers:
-            wanted = [*finalizers, FINALIZER]
-        elif deleting and FINALIZER in finalizers and (volume.get("status") or {}).get("phase") != "Bound":
-            wanted = [f for f in finalizers if f != FINALIZER]
-        else:
-            return None
-        changed = {**volume, "apiVersion": "v1", "kind": "PersistentVolume"}
-        changed["metadata"] = {**volume["metadata"], "finalizers": wanted}
-        await self.client.resource("v1", "persistentvolumes").update(changed)
-        return None
+    async def in_use(self, obj: Object) -> bool:
+        return (obj.get("status") or {}).get("phase") == "Bound"

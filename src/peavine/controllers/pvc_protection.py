@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from peavine.client.informer import key_of
-from peavine.controllers.controller import Context, Controller, Key, Object
+from peavine.controllers.controller import Context, Key, Object
+from peavine.controllers.protection import ProtectionController
 
-FINALIZER = "kubernetes.io/pvc-protection"
 
-
-class PVCProtectionController(Controller):
+class PVCProtectionController(ProtectionController):
     name = "persistentvolumeclaim-protection-controller"
     account = "pvc-protection-controller"
+    api_version, plural, finalizer = "v1", "persistentvolumeclaims", "kubernetes.io/pvc-protection"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.claims = self.watch("v1", "persistentvolumeclaims")
         self.pods = self.watch("v1", "pods", keys=claims_of)
-        self.resource = self.client.resource("v1", "persistentvolumeclaims")
 
-    async def reconcile(self, key: Key) -> float | None:
-        claim = self.claims.get(*key)
-        if claim is None:
-            return None
-        finalizers = claim["metadata"].get("finalizers") or []
-        if not claim["metadata"].get("deletionTimestamp"):
-            if FINALIZER not in finalizers:
-                await self._write(claim, [*finalizers, FINALIZER])
-        elif FINALIZER in finalizers and not await self._used(key):
-            await self._write(claim, [f for f in finalizers if f != FINALIZER])
-        return None
-
-    async def _used(self, key: Key) -> bool:
+    async def in_use(self, obj: Object) -> bool:
+        key = key_of(obj)
         if any(_uses(pod, key) for pod in self.pods.list(key[0])):
             return True
         # The cache may be old: ask the server before letting go.
         fresh = await self.client.resource("v1", "pods").list(key[0])
         return any(_uses(pod, key) for pod in fresh["items"])
-
-    async def _write(self, claim: Object, finalizers: list[str]) -> None:
-        wanted = {**claim, "apiVersion": "v1", "kind": "PersistentVolumeClaim"}
-        await self.resource.update({**wanted, "metadata": {**claim["metadata"], "finalizers": finalizers}})
 
 
 def claims_of(pod: Object) -> list[Key]:
