@@ -1,8 +1,13 @@
 """Some commands end to end against a server in memory; the long comparison is in test_comparison.py."""
 
+import http.client
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+import yaml
 
 from tests.cli.manifests import WEB
 
@@ -72,4 +77,91 @@ def test_no_server_is_said_plainly(ours):
     assert said.code == 1
     assert said.err == (
         "The connection to the server 127.0.0.1:1 was refused - did you specify the right host or port?\n"
+    )
+
+
+def test_an_applyset_prunes_what_is_no_longer_applied(ours):
+    cm = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
+    line = "apply -f - --prune --applyset=set -n applyset"
+    assert ours("create ns applyset").code == 0
+    said = ours(line, f"{cm % 'one'}---\n{cm % 'two'}")
+    assert (said.code, said.out) == (0, "configmap/one created\nconfigmap/two created\n"), said.err
+    again = ours(line, cm % "one")
+    assert again.out == "configmap/one unchanged\nconfigmap/two pruned\n"
+    parent = json.loads(ours("get secret set -n applyset -o json").out)["metadata"]
+    assert parent["annotations"]["applyset.kubernetes.io/contains-group-kinds"] == "ConfigMap"
+    member = json.loads(ours("get cm one -n applyset -o json").out)["metadata"]["labels"]
+    assert member["applyset.kubernetes.io/part-of"] == parent["labels"]["applyset.kubernetes.io/id"]
+    assert "requires --prune" in ours("apply -f - --applyset=set -n applyset", cm % "one").err
+    assert "is incompatible" in ours(f"{line} --all", cm % "one").err
+    assert "not permitted as an ApplySet parent" in ours(line.replace("=set", "=deploy/set"), cm % "one").err
+
+
+def test_the_older_prune_needs_something_to_keep(ours):
+    assert ours("apply -f - --prune -l no=such", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n").err == (
+        "error: no objects passed to apply\n"
+    )
+
+
+def test_kyaml_is_yaml_that_cannot_be_misread(web):
+    text = web("get cm settings -o kyaml").out
+    assert (
+        text.startswith('---\n{\n  apiVersion: "v1",\n  data: {\n    a: "1",\n') and '\n    "true": "true",\n' in text
+    )
+    assert yaml.safe_load(text) == yaml.safe_load(web("get cm settings -o yaml").out)
+
+
+def test_an_editor_may_fail_and_try_again(web, tmp_path, monkeypatch):
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho x >> "$0.count"\nsh -c "$EDIT" edit "$1"\n')
+    editor.chmod(0o755)
+    web.environment = {**web.environment, "KUBE_EDITOR": str(editor)}
+
+    def edit(script, line="edit cm settings"):
+        web.environment = {**web.environment, "EDIT": script}
+        return web(line)
+
+    assert edit("true").err == "Edit cancelled, no changes made.\n"
+    assert edit("""sed -i 's/tier: "1"/tier: "2"/' $1""").out == "configmap/settings edited\n"
+    assert edit('sed -i "s/name: settings/name: other/" $1').err.startswith(
+        "error: At least one of apiVersion, kind and"
+    )
+    broken = edit("""grep -q 'not valid' $1 || sed -i 's/tier: "2"/tier: "-!"/' $1""")
+    assert broken.code == 1 and broken.err.startswith('error: configmaps "settings" is invalid\nA copy of your changes')
+    last = edit("""sed -i 's/tier: "1"/tier: "9"/' $1""", "apply edit-last-applied cm settings")
+    assert last.out == "configmap/settings edited\n"
+    assert 'tier: "9"' in web("apply view-last-applied cm settings").out
+
+
+def test_proxy_passes_requests_on_and_filters_them(environment):
+    command = [sys.executable, "-m", "peavine.cmd.main", "kubectl", "proxy", "--port=0", "--reject-methods=^DELETE$"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as proxy:
+        try:
+            where = proxy.stdout.readline().removeprefix("Starting to serve on ").strip()
+            connection = http.client.HTTPConnection(where, timeout=60)
+
+            def ask(method, path, **headers):
+                connection.request(method, path, headers=headers)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+
+            status, body = ask("GET", "/version")
+            assert status == 200 and json.loads(body)["gitVersion"].startswith("v1.")
+            assert ask("GET", "/api/v1/namespaces/nope")[0] == 404
+            assert ask("DELETE", "/api/v1/namespaces/nope")[0] == 403
+            assert ask("GET", "/version", Host="evil.example.com")[0] == 403
+            assert ask("POST", "/api/v1/namespaces/default/pods/x/exec")[0] == 403
+        finally:
+            connection.close()
+            proxy.terminate()
+
+
+def test_warnings_of_the_server_are_said_once(web):
+    said = web("get endpoints web kubernetes --ignore-not-found")
+    assert said.err.count("Warning: v1 Endpoints is deprecated") == 1
+
+
+def test_flow_style_files_are_read(ours):
+    assert ours("apply -f - --dry-run=client", "{apiVersion: v1, kind: ConfigMap, metadata: {name: flow}}").out == (
+        "configmap/flow created (dry run)\n"
     )

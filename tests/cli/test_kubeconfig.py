@@ -179,9 +179,9 @@ def test_a_stanza_is_changed_in_its_own_file(home, ours, monkeypatch):
     first.write_text("contexts: [{name: x, context: {cluster: c, user: u}}]\n")
     second.write_text("contexts: [{name: y, context: {cluster: c, user: u}}]\ncurrent-context: y\n")
     ours.environment = {"KUBECONFIG": f"{first}{os.pathsep}{second}", "HOME": str(home)}
-    assert ours("config set-context y --namespace=n").out == 'Context "y" modified.\n'
+    assert ours("config set-context y --namespace=ns1").out == 'Context "y" modified.\n'
     assert ours("config set-cluster new --server=https://s").out == 'Cluster "new" set.\n'
-    assert "namespace: n" in second.read_text() and "namespace" not in first.read_text()
+    assert "namespace: ns1" in second.read_text() and "namespace" not in first.read_text()
     assert "https://s" in first.read_text() and stat.S_IMODE(first.stat().st_mode) == 0o600
     assert ours("config delete-context y").code == 0
     assert yaml.safe_load(second.read_text())["contexts"] is None
