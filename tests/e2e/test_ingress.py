@@ -244,18 +244,18 @@ def test_no_request_is_lost_while_pods_and_ingresses_come_and_go(world):
     assert "Socket errors" not in said and "Non-2xx" not in said, said
 
 
-def holder(address):
-    """The host (its number) that has the address."""
+def holder(address, lost=0):
+    """The hosts (their numbers) that have the address; `lost` is not asked."""
     found = []
     for number in (11, 21, 22):
-        if f"{BRIDGE}-{number}" in namespaces.names():
+        if f"{BRIDGE}-{number}" in namespaces.names() and number != lost:
             with namespaces.inside(f"{BRIDGE}-{number}"):
                 found += [number for _, have, _ in links.addresses("peavine-lb") if have == address]
     return found
 
 
-def test_a_load_balancers_address_is_announced_moves_when_its_host_dies_and_is_given_back(world):
-    machine, kubectl, client = world
+def test_a_load_balancers_address_is_announced_moves_when_its_host_is_lost_and_is_given_back(world):
+    _, kubectl, client = world
     local = balanced("local", "all", externalTrafficPolicy="Local", loadBalancerIP=f"{NET}.202")
     apply(kubectl, balanced("wide", "all", loadBalancerIP=f"{NET}.201"), local)
     until(lambda: client.get(f"http://{NET}.201/").startswith("all / "), 30)
@@ -263,15 +263,25 @@ def test_a_load_balancers_address_is_announced_moves_when_its_host_dies_and_is_g
     until(lambda: client.get(f"http://{NET}.202/x").split() == ["all", "/x", client.address], 30)
     until(lambda: len(holder(f"{NET}.202")) == 1, 30)
     (old,) = until(lambda: len(found := holder(f"{NET}.201")) == 1 and found, 30)
-    directory = kubectl.kubeconfig.rpartition("/")[0]
-    machine.peavine("down", f"--data-dir={directory}", f"--node=m-{old}")
+    # Somebody pulls the cable (bench/load_balancer.py cuts the power), and puts it back in the end.
+    host = f"{BRIDGE}-{old}"
+    with namespaces.inside(host):
+        links.batch(["link set eth0 down"])
+    try:
+        _follow(kubectl, client, local, old)
+    finally:
+        with namespaces.inside(host):
+            links.batch(["link set eth0 up", f"route replace default via {NET}.1"])
+
+
+def _follow(kubectl, client, local, old):
     until(lambda: client.get(f"http://{NET}.201/", seconds=1).startswith("all / "), 30, "the address does not move")
-    assert old not in until(lambda: len(found := holder(f"{NET}.201")) == 1 and found, 30)
+    until(lambda: len(holder(f"{NET}.201", lost=old)) == 1, 30)
     until(lambda: client.get(f"http://{NET}.202/x", seconds=1).split() == ["all", "/x", client.address], 30)
     service = kubectl.json("get", "service", "local")
     assert service["status"]["loadBalancer"]["ingress"] == [{"ip": f"{NET}.202", "ipMode": "VIP"}]
     kubectl("delete", "service", "local")
-    until(lambda: holder(f"{NET}.202") == [], 30)
+    until(lambda: holder(f"{NET}.202", lost=old) == [], 30)
     apply(kubectl, {**local, "metadata": {"name": "next"}})
     until(lambda: client.get(f"http://{NET}.202/x", seconds=1).split() == ["all", "/x", client.address], 30)
     reasons = {e["reason"] for e in kubectl.json("get", "events")["items"] if e["involvedObject"]["name"] == "local"}

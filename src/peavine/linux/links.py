@@ -60,8 +60,13 @@ def bridges() -> set[str]:
 
 
 def remove_link(name: str) -> None:
-    if link(name) is not None:
-        programs.run(["ip", "link", "delete", name])
+    try:
+        if link(name) is not None:
+            programs.run(["ip", "link", "delete", name])
+    except programs.ProgramError:
+        # The other end of a pair may have gone meanwhile, with its namespace.
+        if link(name) is not None:
+            raise
 
 
 def addresses(device: str = "") -> list[tuple[str, str, int]]:
