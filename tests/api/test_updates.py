@@ -269,6 +269,21 @@ def test_new_networks_are_written_in_the_one_way_that_nobody_misreads() -> None:
     assert {text: strict_ip.is_cidr(text) for text in said} == said
 
 
+def test_a_device_selector_must_be_an_expression_about_a_device() -> None:
+    classes = kind("resource.k8s.io/v1", "deviceclasses")
+
+    def problems(text: str) -> list[str]:
+        spec = {"selectors": [{"cel": {"expression": text}}]}
+        return [f"{e.field}: {e.detail}" for e in classes.validate_create({"metadata": {"name": "c"}, "spec": spec})]
+
+    sound = 'device.driver == "d" && device.attributes["d"].cores > 2'
+    assert problems(f'{sound} && device.capacity["d"].memory.compareTo(quantity("1Gi")) >= 0') == []
+    field = "spec.selectors[0].cel.expression"
+    assert problems("device.driver") == [f"{field}: must evaluate to bool or the unknown type"]
+    (broken,) = problems("object.name == 'x'")
+    assert broken.startswith(f"{field}: compilation failed: ERROR: <input>:1:1: undeclared reference to 'object'")
+
+
 def test_ipv6_addresses_in_unusual_forms_are_warned_of() -> None:
     services = kind("v1", "services")
     body = {"spec": {"ports": [{"port": 80}], "externalIPs": ["2001:DB8::1", "2001:db8::2"]}}

@@ -169,9 +169,11 @@ def validate_selectors(selectors: list[Object], field: str) -> list[FieldError]:
         elif not text:
             errors.append(required(f"{field}[{i}].cel.expression"))
         else:
-            from peavine.api.admissionregistration.webhooks import validate_expression
+            from peavine.machinery.cel.devices import problem_of
 
-            errors += validate_expression(text, f"{field}[{i}].cel.expression")
+            problem = problem_of(text)
+            if problem is not None:
+                errors.append(invalid_value(f"{field}[{i}].cel.expression", text, problem))
     return errors
 
 
