@@ -12,6 +12,8 @@ from peavine.base.lifetimes import scope
 from peavine.machinery.meta import now as stamp
 from tests.controllers.conftest import World, on_cluster, workload
 
+pytestmark = pytest.mark.slow
+
 APIS = {"metrics.k8s.io": "v1beta1", "custom.metrics.k8s.io": "v1beta2", "external.metrics.k8s.io": "v1beta1"}
 
 
@@ -161,7 +163,6 @@ async def until_seen(c, percent):
         await c.until(lambda: c.recorded.count(verb="get", resource="deployments", subresource="scale") > 1)
 
 
-@pytest.mark.slow
 @on_cluster
 async def test_load_grows_the_target_small_changes_do_not_and_it_shrinks_after_a_while(c):
     async with metrics(c) as load:
@@ -179,7 +180,6 @@ async def test_load_grows_the_target_small_changes_do_not_and_it_shrinks_after_a
         await replicas_are(c, 1)
 
 
-@pytest.mark.slow
 @on_cluster
 async def test_one_containers_load_is_what_counts_where_it_is_named_and_behaviour_sets_the_pace(c):
     async with metrics(c) as load:

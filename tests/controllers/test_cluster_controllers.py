@@ -1,6 +1,10 @@
 """What the cluster's own controllers keep: namespaces, roles, volumes, nodes, endpoints."""
 
+import pytest
+
 from tests.controllers.conftest import PROBED, on_cluster, workload
+
+pytestmark = pytest.mark.slow
 
 
 def pod(name="one", **more):

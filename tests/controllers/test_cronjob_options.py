@@ -6,6 +6,8 @@ from peavine.machinery.meta import now as stamp
 from peavine.machinery.meta import parse_time
 from tests.controllers.conftest import on_cluster
 
+pytestmark = pytest.mark.slow
+
 SIMULATED = "simulated.peavine.io/"
 
 

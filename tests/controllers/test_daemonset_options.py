@@ -2,7 +2,11 @@
 
 import contextlib
 
+import pytest
+
 from tests.controllers.conftest import PROBED, on_cluster, workload
+
+pytestmark = pytest.mark.slow
 
 SIMULATED = "simulated.peavine.io/"
 

@@ -1,6 +1,10 @@
 """Every option of Deployments, ReplicaSets and ReplicationControllers, on simulated nodes."""
 
+import pytest
+
 from tests.controllers.conftest import PROBED, on_cluster, true_conditions, workload
+
+pytestmark = pytest.mark.slow
 
 REVISION = "deployment.kubernetes.io/revision"
 SIMULATED = "simulated.peavine.io/"

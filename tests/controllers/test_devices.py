@@ -1,7 +1,11 @@
 """Claims of devices: made for pods, freed when they end; pods leave devices that are tainted."""
 
+import pytest
+
 from peavine.controllers.device_taint_eviction.taints import eviction_of
 from tests.controllers.conftest import on_cluster
+
+pytestmark = pytest.mark.slow
 
 API = "resource.k8s.io/v1"
 RULE = {"metadata": {"uid": "r"}, "spec": {"deviceSelector": {"driver": "gpu.example.com"}}}

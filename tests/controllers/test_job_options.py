@@ -6,6 +6,8 @@ import pytest
 
 from tests.controllers.conftest import on_cluster, true_conditions
 
+pytestmark = pytest.mark.slow
+
 SIMULATED = "simulated.peavine.io/"
 
 

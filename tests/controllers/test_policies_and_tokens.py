@@ -2,8 +2,12 @@
 
 import base64
 
+import pytest
+
 from peavine.client import Client
 from tests.controllers.conftest import on_cluster
+
+pytestmark = pytest.mark.slow
 
 
 def policy(name, expression, **rule):

@@ -1,6 +1,10 @@
 """Every option of a StatefulSet, on simulated nodes."""
 
+import pytest
+
 from tests.controllers.conftest import PROBED, on_cluster, workload
+
+pytestmark = pytest.mark.slow
 
 SIMULATED = "simulated.peavine.io/"
 CLAIM = {
