@@ -73,19 +73,19 @@ function forget() {
   discovered = null;
 }
 
-export function url(path, query = {}) {
+export function url(path, query = {}, root = ROOT) {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined && value !== null);
   const text = new URLSearchParams(given).toString();
-  return ROOT + path + (text ? "?" + text : "");
+  return root + path + (text ? "?" + text : "");
 }
 
-export async function call(method, path, { query, body, type = "application/json", accept, signal } = {}) {
+export async function call(method, path, { query, body, type = "application/json", accept, signal, root } = {}) {
   const headers = { accept: accept || "application/json" };
   if (method !== "GET") headers["x-peavine-csrf"] = session?.csrf || "";
   if (body !== undefined) headers["content-type"] = type;
   // What is created or replaced twice is not the same as once.
   const once = (method === "POST" && !path.includes("/selfsubject")) || (method === "PUT" && !query?.dryRun);
-  const answer = await (once ? fetch : persistently)(url(path, query), {
+  const answer = await (once ? fetch : persistently)(url(path, query, root), {
     method,
     headers,
     signal,
@@ -158,14 +158,15 @@ const rights = new Map();
 // Whether the user may; one question to the API server for each, asked once.
 export function may(verb, kind, { namespace, name, subresource } = {}) {
   if (session.readOnly && !["get", "list", "watch"].includes(verb)) return Promise.resolve(false);
-  const attributes = { verb, group: kind.group, resource: kind.plural, subresource, namespace, name };
+  // A path outside the resources, as /metrics: {path}.
+  const attributes = kind.path ? { verb, path: kind.path } : { verb, group: kind.group, resource: kind.plural, subresource, namespace, name };
   const key = JSON.stringify(attributes);
   if (!rights.has(key)) {
     const asked = call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
       body: {
         apiVersion: "authorization.k8s.io/v1",
         kind: "SelfSubjectAccessReview",
-        spec: { resourceAttributes: attributes },
+        spec: { [kind.path ? "nonResourceAttributes" : "resourceAttributes"]: attributes },
       },
     })
       .then((answer) => answer.json())

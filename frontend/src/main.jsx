@@ -71,11 +71,11 @@ function Page({ place, kinds }) {
     () => kinds.find((k) => k.group === (group === "core" ? "" : group) && k.version === version && k.plural === plural),
     [kinds, group, version, plural],
   );
-  if (first === "topology") return <Topology query={place.query} />;
+  if (first === "topology") return <Topology key={place.query.toString()} query={place.query} />;
   if (first === "architecture") return <Architecture />;
   if (first === "r" && kind) return <List key={`${group}/${plural}`} kind={kind} query={place.query} />;
   if (first === "o" && kind)
-    return <Detail key={place.parts.join("/")} kind={kind} namespace={namespace === "-" ? "" : namespace} name={name} tab={place.query.get("tab")} />;
+    return <Detail key={place.parts.join("/") + place.query} kind={kind} namespace={namespace === "-" ? "" : namespace} name={name} tab={place.query.get("tab")} />;
   if (first === "r" || first === "o") return <p>{kinds.length ? t("Nothing here") : t("Loading…")}</p>;
   return <Overview />;
 }

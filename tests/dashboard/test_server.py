@@ -163,7 +163,7 @@ def test_every_answer_carries_a_strict_policy_and_data_can_never_run_as_a_page(t
 @pytest.mark.parametrize(
     "path",
     [
-        "/metrics",
+        "/debug/pprof",
         "/api/../metrics",
         "/api/%2e%2e/metrics",
         "/api//v1/pods",

@@ -1,12 +1,23 @@
 import { useEffect, useState } from "preact/hooks";
 import { follow, get, kindOf, may, pathOf } from "../api.js";
 import { linkTo } from "../sections.js";
-import { age, t } from "../words.js";
+import { age, bytes, cores, t } from "../words.js";
+import { timeOf, useEvents } from "../events.js";
+import { useHistory } from "../history.js";
+import { hasRevisions, keptIn } from "../revisions.js";
 import { Actions } from "../parts/actions.jsx";
-import { Editor } from "../parts/editor.jsx";
+import { Graph } from "../parts/graph.jsx";
+import { later } from "../parts/later.jsx";
 import { Logs } from "../parts/logs.jsx";
-import { Revisions } from "../parts/revisions.jsx";
+import { Owners } from "../parts/owners.jsx";
 import { Shell } from "../parts/shell.jsx";
+import { Tabs } from "../parts/tabs.jsx";
+import { Timeline } from "../parts/timeline.jsx";
+import { Way } from "../parts/way.jsx";
+
+// These read and write YAML, whose library most visits do without.
+const Editor = later(() => import("../parts/editor.jsx"), "Editor");
+const Revisions = later(() => import("../parts/revisions.jsx"), "Revisions");
 
 // One object, live.
 function useObject(kind, namespace, name) {
@@ -51,8 +62,9 @@ function useRights(kind, namespace, name) {
         // A WebSocket begins with GET; the API server wants create for exec as well.
         exec: Promise.all([may("get", kind, { ...about, subresource: "exec" }), may("create", kind, { ...about, subresource: "exec" })]).then(([a, b]) => a && b),
       }),
-      ...(kind.plural === "deployments" && { revisions: may("list", { group: "apps", plural: "replicasets" }, { namespace }) }),
-      ...(kind.plural === "nodes" && !kind.group && { evict: may("create", { group: "", plural: "pods" }, { subresource: "eviction" }) }),
+      ...(hasRevisions(kind) && { revisions: may("list", keptIn(kind), { namespace }) }),
+      ...(kind.plural === "services" && !kind.group && { way: may("list", { group: "discovery.k8s.io", plural: "endpointslices" }, { namespace }) }),
+      ...(kind.plural === "nodes" && !kind.group && { evict: Promise.all([may("create", { group: "", plural: "pods" }, { subresource: "eviction" }), may("list", { group: "", plural: "pods" })]).then((all) => all.every(Boolean)) }),
       ...(kind.plural === "cronjobs" && { trigger: may("create", { group: "batch", plural: "jobs" }, { namespace }) }),
     };
     let ended = false;
@@ -69,7 +81,7 @@ export function Detail({ kind, namespace, name, tab }) {
   useEffect(() => {
     document.title = `${name} · ${kind.kind} · Peavine`;
   }, [kind, name]);
-  const tabs = [["summary", "Summary"], ["yaml", "YAML"], ...(rights.revisions ? [["revisions", "Revisions"]] : []), ...(rights.logs ? [["logs", "Logs"]] : []), ...(rights.exec ? [["shell", "Shell"]] : [])];
+  const tabs = [["summary", "Summary"], ["yaml", "YAML"], ...(rights.way ? [["way", "A packet's way"]] : []), ...(rights.revisions ? [["revisions", "Revisions"]] : []), ...(rights.logs ? [["logs", "Logs"]] : []), ...(rights.exec ? [["shell", "Shell"]] : [])];
   return (
     <section class="detail">
       <p class="crumbs"><a href={`#/r/${kind.group || "core"}/${kind.version}/${kind.plural}`}>{kind.kind}</a>{namespace && ` / ${namespace}`}</p>
@@ -79,20 +91,23 @@ export function Detail({ kind, namespace, name, tab }) {
       </div>
       {problem && <p class="problem" role="alert">{problem.message}</p>}
       {gone && <p class="problem" role="status">{t("This object is gone")}</p>}
-      <div class="tabs" role="tablist">
-        {tabs.map(([id, words]) => <button key={id} role="tab" aria-selected={at === id} onClick={() => setAt(id)}>{t(words)}</button>)}
-      </div>
+      <Tabs tabs={tabs} at={at} onChoose={setAt} />
+      <div role="tabpanel" id="panel" aria-labelledby={`tab-${at}`}>
       {object && at === "summary" && <Summary kind={kind} object={object} />}
       {object && at === "yaml" && <Editor kind={kind} object={object} editable={rights.update && !gone} />}
-      {object && at === "revisions" && <Revisions kind={kind} deployment={object} mayChange={rights.patch && !gone} />}
+      {object && at === "revisions" && rights.revisions && <Revisions kind={kind} object={object} mayChange={rights.patch && !gone} />}
+      {object && at === "way" && rights.way && <Way service={object} />}
       {object && at === "logs" && rights.logs && <Logs kind={kind} pod={object} />}
       {object && at === "shell" && rights.exec && <Shell kind={kind} pod={object} />}
+      </div>
     </section>
   );
 }
 
 function Summary({ kind, object }) {
   const meta = object.metadata;
+  const events = useEvents(object);
+  const isPod = kind.plural === "pods" && !kind.group;
   return (
     <>
       <dl>
@@ -105,7 +120,11 @@ function Summary({ kind, object }) {
         {object.status?.podIP && <><dt>{t("Address")}</dt><dd>{object.status.podIP}</dd></>}
         {object.status?.replicas !== undefined && <><dt>{t("Replicas")}</dt><dd>{object.status.readyReplicas || 0} / {object.spec?.replicas ?? "?"}</dd></>}
       </dl>
-      {kind.plural === "pods" && object.spec?.containers && <Containers pod={object} />}
+      {kind.plural === "services" && !kind.group && <Ports service={object} />}
+      {isPod && <Usage scope={`namespaces/${meta.namespace}/pods`} name={`${meta.namespace}/${meta.name}`} />}
+      {kind.plural === "nodes" && !kind.group && <Usage scope="nodes" name={meta.name} />}
+      {isPod && object.spec?.containers && <Containers pod={object} />}
+      {isPod && <Timeline pod={object} events={events || []} />}
       {object.status?.conditions?.length > 0 && (
         <>
           <h2>{t("Conditions")}</h2>
@@ -115,7 +134,32 @@ function Summary({ kind, object }) {
           </table></div>
         </>
       )}
-      <EventsOf object={object} />
+      <Owners kind={kind} object={object} />
+      <Events events={events} />
+    </>
+  );
+}
+
+function Usage({ scope, name }) {
+  const history = useHistory(scope, `?name=${encodeURIComponent(name)}`);
+  const series = history?.series[name] && { [name]: history.series[name] };
+  if (!series) return null;
+  return (
+    <>
+      <h2>{t("What it uses")}</h2>
+      <div class="plots">
+        <Graph title={t("CPU")} series={series} field="cpu" text={cores} />
+        <Graph title={t("Memory")} series={series} field="memory" text={bytes} />
+      </div>
+    </>
+  );
+}
+
+function Ports({ service }) {
+  return (
+    <>
+      <h2>{t("Ports")}</h2>
+      <p>{(service.spec.ports || []).map((p) => <span class="chip" key={p.port}>{p.name} {p.port}/{p.protocol} → {p.targetPort}{p.nodePort ? ` (NodePort ${p.nodePort})` : ""}</span>)}</p>
     </>
   );
 }
@@ -149,40 +193,13 @@ function Reference({ apiVersion, kind, name, namespace }) {
   return found ? <a class="chip" href={linkTo(found, found.namespaced ? namespace : "", name)}>{words}</a> : <span class="chip">{words}</span>;
 }
 
-function EventsOf({ object }) {
-  const [events, setEvents] = useState(null);
-  const uid = object.metadata.uid;
-  useEffect(() => {
-    const ended = new AbortController();
-    const all = new Map();
-    const show = () => setEvents([...all.values()]);
-    const when = object.metadata.namespace ? `/api/v1/namespaces/${object.metadata.namespace}/events` : "/api/v1/events";
-    // A node's events name it as their uid: kubelets do not know the object's.
-    const selector = object.kind === "Node" ? `involvedObject.kind=Node,involvedObject.name=${object.metadata.name}` : `involvedObject.uid=${uid}`;
-    follow(when, {
-      query: { fieldSelector: selector },
-      asTable: false,
-      signal: ended.signal,
-      onProblem: (problem) => problem && setEvents((old) => old || []),
-      onList: (list) => {
-        all.clear();
-        list.items.forEach((e) => all.set(e.metadata.uid, e));
-        show();
-      },
-      onEvents: (found) => {
-        for (const { type, object: e } of found) type === "DELETED" ? all.delete(e.metadata.uid) : all.set(e.metadata.uid, e);
-        show();
-      },
-    });
-    return () => ended.abort();
-  }, [uid]);
-  const time = (e) => e.lastTimestamp || e.series?.lastObservedTime || e.eventTime || e.metadata.creationTimestamp;
+function Events({ events }) {
   return (
     <>
       <h2>{t("Events")}</h2>
       {!events?.length ? <p class="nothing">{events ? t("Nothing here") : t("Loading…")}</p> : (
         <div class="scroll"><table class="plain">
-          <tbody>{[...events].sort((a, b) => (time(a) < time(b) ? 1 : -1)).map((e) => <tr key={e.metadata.uid}><td>{age(time(e))}</td><td class={e.type === "Warning" ? "bad" : ""}>{e.reason}</td><td>{e.count || e.series?.count || 1}×</td><td class="wrap">{e.message}</td></tr>)}</tbody>
+          <tbody>{events.map((e) => <tr key={e.metadata.uid}><td>{age(timeOf(e))}</td><td class={e.type === "Warning" ? "bad" : ""}>{e.reason}</td><td>{e.count || e.series?.count || 1}×</td><td class="wrap">{e.message}</td></tr>)}</tbody>
         </table></div>
       )}
     </>

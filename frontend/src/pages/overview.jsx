@@ -1,10 +1,12 @@
 import { useEffect, useState } from "preact/hooks";
-import { discover, get, table } from "../api.js";
+import { discover, get, may, pathOf, table } from "../api.js";
 import { linkTo } from "../sections.js";
-import { age, bytes, quantity, t } from "../words.js";
+import { useHistory } from "../history.js";
+import { Graph } from "../parts/graph.jsx";
+import { age, bytes, cores, quantity, t } from "../words.js";
 
 const REFRESH_MS = 10_000;
-const POINTS_MAX = 60;
+const TOP_PODS = 6;
 
 const WORKLOADS = [
   ["apps", "deployments", (o) => [o.status?.readyReplicas || 0, o.spec.replicas ?? 1]],
@@ -13,18 +15,21 @@ const WORKLOADS = [
   ["batch", "jobs", (o) => [o.status?.succeeded || 0, o.spec.completions ?? 1, o.status?.conditions?.some((c) => c.type === "Failed" && c.status === "True")]],
 ];
 
-const quietly = (promise, otherwise) => promise.catch(() => otherwise);
-
 async function look() {
   const kinds = await discover();
   const kind = (group, plural) => kinds.find((k) => k.group === group && k.plural === plural);
   const empty = { items: [] };
+  // What the user may not list is not asked for.
+  const list = async (group, plural, query, otherwise = empty, read = get) => {
+    const of = kind(group, plural);
+    return of && (await may("list", of)) ? read(pathOf(of), query).catch(() => otherwise) : otherwise;
+  };
   const [nodes, warnings, pods, metrics, ...workloads] = await Promise.all([
-    quietly(get("/api/v1/nodes"), empty),
-    quietly(get("/api/v1/events", { fieldSelector: "type=Warning", limit: 500 }), empty),
-    quietly(table("/api/v1/pods", { includeObject: "None" }), { rows: [], columnDefinitions: [] }),
-    kind("metrics.k8s.io", "nodes") ? quietly(get("/apis/metrics.k8s.io/v1beta1/nodes"), null) : null,
-    ...WORKLOADS.map(([group, plural]) => quietly(get(`/apis/${group}/v1/${plural}`), empty)),
+    list("", "nodes"),
+    list("", "events", { fieldSelector: "type=Warning", limit: 500 }),
+    list("", "pods", { includeObject: "None" }, { rows: [], columnDefinitions: [] }, table),
+    list("metrics.k8s.io", "nodes", {}, null),
+    ...WORKLOADS.map(([group, plural]) => list(group, plural)),
   ]);
   const status = pods.columnDefinitions.findIndex((c) => c.name === "Status");
   const phases = {};
@@ -43,7 +48,8 @@ async function look() {
 
 export function Overview() {
   const [seen, setSeen] = useState(null);
-  const [history, setHistory] = useState([]);
+  const nodeHistory = useHistory("nodes");
+  const podHistory = useHistory("pods", `?top=${TOP_PODS}`);
   const [problem, setProblem] = useState("");
   useEffect(() => {
     document.title = `${t("Overview")} · Peavine`;
@@ -55,10 +61,6 @@ export function Overview() {
         if (ended) return;
         setSeen(found);
         setProblem("");
-        if (found.usage) {
-          const all = Object.values(found.usage);
-          setHistory((old) => [...old, { cpu: all.reduce((a, b) => a + b.cpu, 0), memory: all.reduce((a, b) => a + b.memory, 0) }].slice(-POINTS_MAX));
-        }
       } catch (error) {
         if (!ended) setProblem(error.message);
       }
@@ -80,9 +82,11 @@ export function Overview() {
       <div class="cards">
         <div class="card"><b>{seen.nodes.filter(ready).length}/{seen.nodes.length}</b><span>{t("Nodes")} · {t("Ready")}</span></div>
         <div class="card"><b>{seen.pods}</b><span>{t("Pods")}</span><Phases phases={seen.phases} /></div>
-        <Graph title={t("CPU")} points={history.map((h) => h.cpu)} most={capacity("cpu")} text={(n) => n.toFixed(2)} />
-        <Graph title={t("Memory")} points={history.map((h) => h.memory)} most={capacity("memory")} text={bytes} />
+        <div class="card"><b>{cores(capacity("cpu"))}</b><span>{t("CPU")}</span></div>
+        <div class="card"><b>{bytes(capacity("memory"))}</b><span>{t("Memory")}</span></div>
       </div>
+      <Usage history={nodeHistory} title={t("Nodes")} />
+      <Usage history={podHistory} title={t("Pods that use most")} />
       <h2>{t("Workloads")}</h2>
       <div class="cards">
         {seen.workloads.filter((w) => w.kind).map(({ kind, of }) => (
@@ -108,7 +112,7 @@ export function Overview() {
                 <td><a href={linkTo(seen.kinds.node, "", node.metadata.name)}>{node.metadata.name}</a></td>
                 <td class={ready(node) ? "good" : "bad"}>{ready(node) ? t("Ready") : t("Not ready")}{node.spec.unschedulable ? `, ${t("Unschedulable")}` : ""}</td>
                 <td>{node.status?.nodeInfo?.kubeletVersion}</td>
-                <td><Meter value={usage?.cpu} most={quantity(node.status?.allocatable?.cpu)} text={(n) => n.toFixed(2)} /></td>
+                <td><Meter value={usage?.cpu} most={quantity(node.status?.allocatable?.cpu)} text={cores} /></td>
                 <td><Meter value={usage?.memory} most={quantity(node.status?.allocatable?.memory)} text={bytes} /></td>
                 <td>{age(node.metadata.creationTimestamp)}</td>
               </tr>
@@ -139,14 +143,15 @@ function Meter({ value, most, text }) {
   return <span class="meter"><meter min={0} max={most || 1} high={0.9 * most} value={value} /> {text(value)} / {text(most)}</span>;
 }
 
-function Graph({ title, points, most, text }) {
-  if (!points.length) return <div class="card"><b>{text(most)}</b><span>{title} · {t("No metrics")}</span></div>;
-  const top = most || Math.max(...points, 1);
-  const line = points.map((p, i) => `${(200 * i) / Math.max(points.length - 1, 1)},${40 - (40 * p) / top}`).join(" ");
+function Usage({ history, title }) {
+  if (!history || !Object.keys(history.series).length) return null;
   return (
-    <div class="card">
-      <b>{text(points[points.length - 1])}</b><span>{title} / {text(most)}</span>
-      <svg viewBox="0 0 200 40" preserveAspectRatio="none" role="img" aria-label={title}><polyline points={points.length > 1 ? line : `${line} 200,${40 - (40 * points[0]) / top}`} /></svg>
-    </div>
+    <>
+      <h2>{title}</h2>
+      <div class="plots">
+        <Graph title={t("CPU")} series={history.series} field="cpu" text={cores} />
+        <Graph title={t("Memory")} series={history.series} field="memory" text={bytes} />
+      </div>
+    </>
   );
 }

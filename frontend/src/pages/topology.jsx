@@ -1,7 +1,9 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { discover, get } from "../api.js";
 import { linkTo } from "../sections.js";
+import { Columns } from "../parts/columns.jsx";
 import { t } from "../words.js";
+import { Policies } from "./policies.jsx";
 
 const REFRESH_MS = 10_000;
 const PODS_MAX = 300;
@@ -25,9 +27,9 @@ async function look(namespace) {
   ]);
   const boxes = new Map();
   const lines = [];
-  const box = (column, kindName, of, name, more) => {
-    const id = idOf(kindName, name);
-    if (!boxes.has(id)) boxes.set(id, { id, column, kindName, name, href: of && linkTo(of, of.namespaced ? namespace : "", name), ...more });
+  const box = (column, about, of, name, more) => {
+    const id = idOf(about, name);
+    if (!boxes.has(id)) boxes.set(id, { id, column, about, name, href: of && linkTo(of, of.namespaced ? namespace : "", name), ...more });
     return id;
   };
   for (const i of ingresses.items) {
@@ -48,9 +50,12 @@ async function look(namespace) {
       const of = kinds.find((k) => k.kind === owner.kind && owner.apiVersion === (k.group ? `${k.group}/${k.version}` : k.version));
       lines.push([box(2, owner.kind, of, owner.name, { detail: owner.kind }), id]);
     }
-    if (p.spec.nodeName) lines.push([id, box(4, "Node", kind("", "nodes"), p.spec.nodeName, { detail: node.get(p.spec.nodeName)?.status?.addresses?.find((a) => a.type === "InternalIP")?.address })]);
+    if (p.spec.nodeName) {
+      const detail = node.get(p.spec.nodeName)?.status?.addresses?.find((a) => a.type === "InternalIP")?.address;
+      lines.push([id, box(4, "Node", nodes.items.length ? kind("", "nodes") : null, p.spec.nodeName, { detail })]);
+    }
   }
-  // A packet's way: a Service's endpoints, by the workload that they belong to (or the pod itself).
+  // A Service's endpoints, by the workload that they belong to (or the pod itself).
   const workload = new Map(lines.filter(([, to]) => to.startsWith("Pod/")).map(([from, to]) => [to, from]));
   for (const slice of slices.items)
     for (const endpoint of slice.endpoints || []) {
@@ -58,39 +63,34 @@ async function look(namespace) {
       const service = idOf("Service", slice.metadata.labels?.["kubernetes.io/service-name"]);
       lines.push([service, workload.get(pod) || pod]);
     }
-  const known = new Map(lines.filter(([a, b]) => boxes.has(a) && boxes.has(b)).map((line) => [line.join(" "), line]));
-  return { boxes: [...boxes.values()].sort((a, b) => a.name.localeCompare(b.name)), lines: [...known.values()], cut: !!pods.metadata?.continue };
-}
-
-// Everything that a chosen box leads to, and that leads to it.
-function connected(lines, chosen) {
-  const reach = (from, to) => {
-    const found = new Set([chosen]);
-    for (let grown = true; grown; ) {
-      grown = false;
-      for (const line of lines)
-        if (found.has(line[from]) && !found.has(line[to])) {
-          found.add(line[to]);
-          grown = true;
-        }
-    }
-    return found;
-  };
-  return new Set([...reach(0, 1), ...reach(1, 0)]);
+  return { boxes: [...boxes.values()].sort((a, b) => a.name.localeCompare(b.name)), lines: [...new Map(lines.map((line) => [line.join(" "), line])).values()], cut: !!pods.metadata?.continue };
 }
 
 export function Topology({ query }) {
   const [namespace, setNamespace] = useState(query.get("ns") || localStorage.getItem("namespace") || "default");
   const [namespaces, setNamespaces] = useState([]);
-  const [seen, setSeen] = useState(null);
-  const [chosen, setChosen] = useState("");
-  const [paths, setPaths] = useState([]);
-  const area = useRef();
-
+  const [view, setView] = useState(query.get("view") || "ways");
   useEffect(() => {
     document.title = `${t("Topology")} · Peavine`;
     get("/api/v1/namespaces").then((list) => setNamespaces(list.items.map((n) => n.metadata.name)), () => {});
   }, []);
+  const names = [...new Set([...namespaces, namespace])];
+  return (
+    <section class="topology">
+      <div class="bar">
+        <h1>{t("Topology")}</h1>
+        <select aria-label={t("Namespace")} value={namespace} onChange={(e) => setNamespace(e.currentTarget.value)}>{names.map((n) => <option key={n}>{n}</option>)}</select>
+        <button aria-pressed={view === "ways"} onClick={() => setView("ways")}>{t("What leads where")}</button>
+        <button aria-pressed={view === "policies"} onClick={() => setView("policies")}>{t("Network policies")}</button>
+      </div>
+      {view === "policies" ? <Policies namespace={namespace} /> : <Ways namespace={namespace} />}
+    </section>
+  );
+}
+
+function Ways({ namespace }) {
+  const [seen, setSeen] = useState(null);
+  const [chosen, setChosen] = useState("");
   useEffect(() => {
     let ended = false;
     const again = () => !document.hidden && look(namespace).then((found) => !ended && setSeen(found), () => {});
@@ -102,55 +102,12 @@ export function Topology({ query }) {
       clearInterval(timer);
     };
   }, [namespace]);
-  useLayoutEffect(() => {
-    if (!seen) return;
-    const draw = () => {
-      const origin = area.current.getBoundingClientRect();
-      const place = new Map([...area.current.querySelectorAll("[data-id]")].map((e) => [e.dataset.id, e.getBoundingClientRect()]));
-      setPaths(
-        seen.lines.map(([from, to]) => {
-          const [a, b] = [place.get(from), place.get(to)];
-          const [x, y] = [a.right - origin.left, a.top + a.height / 2 - origin.top];
-          const [x2, y2] = [b.left - origin.left, b.top + b.height / 2 - origin.top];
-          const middle = (x + x2) / 2;
-          return { from, to, d: `M${x},${y} C${middle},${y} ${middle},${y2} ${x2},${y2}` };
-        }),
-      );
-    };
-    draw();
-    const observer = new ResizeObserver(draw);
-    observer.observe(area.current);
-    return () => observer.disconnect();
-  }, [seen]);
-
-  const lit = chosen && seen ? connected(seen.lines, chosen) : null;
-  const names = [...new Set([...namespaces, namespace])];
+  if (!seen) return <p>{t("Loading…")}</p>;
+  if (!seen.boxes.length) return <p class="nothing">{t("Nothing here")}</p>;
   return (
-    <section class="topology">
-      <div class="bar">
-        <h1>{t("Topology")}</h1>
-        <select aria-label={t("Namespace")} value={namespace} onChange={(e) => setNamespace(e.currentTarget.value)}>{names.map((n) => <option key={n}>{n}</option>)}</select>
-        {seen?.cut && <span class="count">{PODS_MAX} {t("Pods")}…</span>}
-      </div>
-      {!seen ? <p>{t("Loading…")}</p> : !seen.boxes.length ? <p class="nothing">{t("Nothing here")}</p> : (
-        <div class="graph-scroll">
-          <div class="graph" ref={area}>
-            <svg aria-hidden="true">{paths.map((p) => <path key={p.from + p.to} d={p.d} class={!lit ? "" : lit.has(p.from) && lit.has(p.to) ? "lit" : "dim"} />)}</svg>
-            {COLUMNS.map((title, i) => (
-              <div class="column" key={title}>
-                <h2>{t(title)}</h2>
-                {seen.boxes.filter((b) => b.column === i).map((b) => (
-                  <div key={b.id} data-id={b.id} class={`knot ${lit && !lit.has(b.id) ? "dim" : ""} ${chosen === b.id ? "chosen" : ""}`}>
-                    <button onClick={() => setChosen(chosen === b.id ? "" : b.id)} aria-pressed={chosen === b.id} title={b.name}><span class={b.tone}>{b.tone ? "● " : ""}</span>{b.name}</button>
-                    <span>{b.detail}</span>
-                    {b.href && <a href={b.href} aria-label={`${b.kindName} ${b.name}`}>→</a>}
-                  </div>
-                ))}
-              </div>
-            ))}
-          </div>
-        </div>
-      )}
-    </section>
+    <>
+      {seen.cut && <p class="count">{PODS_MAX} {t("Pods")}…</p>}
+      <Columns titles={COLUMNS} boxes={seen.boxes} lines={seen.lines} chosen={chosen} onChoose={setChosen} />
+    </>
   );
 }

@@ -1,12 +1,15 @@
 import { useState } from "preact/hooks";
-import { call, get, pathOf } from "../api.js";
+import { call, pathOf } from "../api.js";
 import { t } from "../words.js";
 import { Dialog } from "./dialog.jsx";
+import { Drain } from "./drain.jsx";
 
 const MERGE = "application/merge-patch+json";
 const STRATEGIC = "application/strategic-merge-patch+json";
-const WORDS = { scale: "Scale", delete: "Delete", drain: "Drain" };
+const WORDS = { scale: "Scale", delete: "Delete" };
 const RESTARTABLE = ["deployments", "statefulsets", "daemonsets"];
+
+const isOver = (job) => job.status?.conditions?.some((c) => ["Complete", "Failed"].includes(c.type) && c.status === "True");
 
 // Buttons for what the user may do with this object; what they may not do is not drawn.
 export function Actions({ kind, object, rights }) {
@@ -48,29 +51,6 @@ export function Actions({ kind, object, rights }) {
         },
       }),
     );
-  // As kubectl drain does: no new pods, then the eviction of all that no DaemonSet or static manifest would bring back.
-  const drain = () =>
-    act(async () => {
-      await call("PATCH", path, { body: { spec: { unschedulable: true } }, type: MERGE });
-      const { items } = await get("/api/v1/pods", { fieldSelector: `spec.nodeName=${name}` });
-      const refused = [];
-      for (const { metadata, status } of items) {
-        const owner = metadata.ownerReferences?.find((o) => o.controller);
-        if (owner?.kind === "DaemonSet" || metadata.annotations?.["kubernetes.io/config.mirror"] || ["Succeeded", "Failed"].includes(status?.phase)) continue;
-        if (!owner) {
-          refused.push(`${metadata.namespace}/${metadata.name}: ${t("no controller would bring it back")}`);
-          continue;
-        }
-        try {
-          await call("POST", `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/eviction`, {
-            body: { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: metadata.name, namespace: metadata.namespace } },
-          });
-        } catch (error) {
-          if (error.status !== 404) refused.push(`${metadata.namespace}/${metadata.name}: ${error.message}`);
-        }
-      }
-      if (refused.length) throw new Error(refused.join("\n"));
-    });
   const own = (group, plural) => kind.group === group && kind.plural === plural;
   return (
     <div class="actions">
@@ -78,16 +58,16 @@ export function Actions({ kind, object, rights }) {
       {rights.patch && kind.group === "apps" && RESTARTABLE.includes(kind.plural) && <button onClick={restart}>{t("Restart")}</button>}
       {rights.patch && own("", "nodes") && <button onClick={() => patch({ spec: { unschedulable: object.spec?.unschedulable ? null : true } })}>{t(object.spec?.unschedulable ? "Uncordon" : "Cordon")}</button>}
       {rights.patch && rights.evict && own("", "nodes") && <button onClick={() => setAsking("drain")}>{t("Drain")}</button>}
-      {rights.patch && own("batch", "cronjobs") && <button onClick={() => patch({ spec: { suspend: !object.spec.suspend } })}>{t(object.spec.suspend ? "Resume" : "Suspend")}</button>}
+      {rights.patch && (own("batch", "cronjobs") || (own("batch", "jobs") && !isOver(object))) && <button onClick={() => patch({ spec: { suspend: !object.spec.suspend } })}>{t(object.spec.suspend ? "Resume" : "Suspend")}</button>}
       {rights.trigger && own("batch", "cronjobs") && <button onClick={trigger}>{t("Trigger")}</button>}
       {rights.delete && <button class="danger" onClick={() => setAsking("delete")}>{t("Delete")}</button>}
       {problem && !asking && <p class="problem" role="alert">{problem}</p>}
-      {asking && (
+      {asking === "drain" && <Drain kind={kind} node={object} onClose={() => setAsking("")} />}
+      {asking in WORDS && (
         <Dialog title={`${t(WORDS[asking])}: ${name}`} onClose={() => (setAsking(""), setProblem(""))}>
-          <form onSubmit={(e) => (e.preventDefault(), { scale, drain, delete: remove }[asking]())}>
+          <form onSubmit={(e) => (e.preventDefault(), { scale, delete: remove }[asking]())}>
             {asking === "scale" && <label>{t("Replicas")}<input type="number" min={0} value={replicas} onInput={(e) => setReplicas(Number(e.currentTarget.value))} /></label>}
             {asking === "delete" && <p>{t("Delete this object?")} {kind.kind} {namespace ? `${namespace}/` : ""}{name}</p>}
-            {asking === "drain" && <p>{t("Stop scheduling here and evict its pods?")}</p>}
             {problem && <p class="problem" role="alert">{problem}</p>}
             <div class="actions"><button type="button" onClick={() => setAsking("")}>{t("Cancel")}</button><button class={asking === "scale" ? "primary" : "danger"}>{t(WORDS[asking])}</button></div>
           </form>

@@ -1,12 +1,18 @@
-import { useEffect, useState } from "preact/hooks";
-import { dump, load } from "js-yaml";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { call, pathOf } from "../api.js";
 import { diff } from "../diff.js";
+import { schemaOf } from "../schema/openapi.js";
+import { problems } from "../schema/reading.js";
 import { t } from "../words.js";
+import { read, write as writeYaml } from "../yaml.js";
 import { Difference } from "./difference.jsx";
+import { SchemaText } from "./schematext.jsx";
 
 const shown = ({ apiVersion, kind, ...object }) => ({ apiVersion, kind, ...object, metadata: { ...object.metadata, managedFields: undefined } });
-const write = (object, form) => (form === "json" ? JSON.stringify(shown(object), null, 2) + "\n" : dump(JSON.parse(JSON.stringify(shown(object))), { lineWidth: -1, noRefs: true }));
+const write = (object, form) => {
+  const plain = JSON.parse(JSON.stringify(shown(object)));
+  return form === "json" ? JSON.stringify(plain, null, 2) + "\n" : writeYaml(plain);
+};
 
 // YAML or JSON of the object. To save: the server's dry run answers what it would store, the difference is shown, and
 // what was shown is what is then asked for.
@@ -15,6 +21,12 @@ export function Editor({ kind, object, editable }) {
   const [draft, setDraft] = useState(null); // {text, base}
   const [change, setChange] = useState(null); // {body, lines}
   const [told, setTold] = useState({ problem: "", done: "", warning: "" });
+  const [schema, setSchema] = useState(null);
+  const editing = !!draft;
+  useEffect(() => {
+    if (editing) schemaOf(kind).then(setSchema, () => {});
+  }, [kind, editing]);
+  const wrong = useMemo(() => (draft ? problems(draft.text, schema) : []), [draft?.text, schema]);
   const path = pathOf(kind, object.metadata.namespace, object.metadata.name);
   const put = async (body, query) => {
     const answer = await call("PUT", path, { body, query: { fieldValidation: "Strict", fieldManager: "peavine-dashboard", ...query } });
@@ -30,7 +42,7 @@ export function Editor({ kind, object, editable }) {
   };
   const check = () =>
     attempt(async () => {
-      const body = load(draft.text); // JSON is YAML
+      const body = read(draft.text); // JSON is YAML
       const { object: result, warning } = await put(body, { dryRun: "All" });
       setChange({ body, lines: diff(write(draft.base, form), write(result, form)) });
       setTold({ warning });
@@ -68,7 +80,9 @@ export function Editor({ kind, object, editable }) {
           <Difference lines={change.lines} />
         </>
       )}
-      {draft ? <textarea class="code" spellcheck={false} aria-label={form.toUpperCase()} value={draft.text} onInput={(e) => setDraft({ ...draft, text: e.currentTarget.value })} /> : <pre class="code" tabIndex={0}>{write(object, form)}</pre>}
+      {draft
+        ? <SchemaText label={form.toUpperCase()} text={draft.text} schema={schema} wrong={wrong} onText={(text) => setDraft({ ...draft, text })} />
+        : <pre class="code" tabIndex={0} role="region" aria-label={form.toUpperCase()}>{write(object, form)}</pre>}
     </div>
   );
 }

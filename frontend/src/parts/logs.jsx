@@ -3,20 +3,29 @@ import { call, lines, pathOf } from "../api.js";
 import { t } from "../words.js";
 
 const LINES_MAX = 5000;
+const ALL = "*";
+const TONES = 6;
 
 export const containersOf = (pod) => [...pod.spec.containers, ...(pod.spec.initContainers || []), ...(pod.spec.ephemeralContainers || [])].map((c) => c.name);
 
-export function Logs({ kind, pod }) {
-  const containers = containersOf(pod);
-  const [container, setContainer] = useState(containers[0]);
-  const [options, setOptions] = useState({ follow: true, previous: false, timestamps: false });
-  const [search, setSearch] = useState("");
-  const [kept, setKept] = useState([]);
-  const [problem, setProblem] = useState("");
-  const box = useRef();
-  const atEnd = useRef(true);
-  const path = pathOf(kind, pod.metadata.namespace, pod.metadata.name, "log");
+// Lines come with the server's time stamps, so that those of several containers can be put in order.
+function entry(container, line) {
+  const space = line.indexOf(" ");
+  return { container, time: line.slice(0, space), text: line.slice(space + 1) };
+}
 
+// Puts what has arrived behind what is there; streams of several containers interleave by time.
+function merged(old, arrived) {
+  const newest = old.at(-1)?.time || "";
+  const all = [...old, ...arrived];
+  if (arrived.some((e) => e.time < newest) || arrived.length > 1) all.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
+  return all.slice(-LINES_MAX);
+}
+
+// Keeps the last lines of the containers while they are followed.
+function useLines(path, containers, options) {
+  const [state, setState] = useState({ kept: [], problems: [] });
+  const which = containers.join(" ");
   useEffect(() => {
     const ended = new AbortController();
     const waiting = [];
@@ -24,39 +33,69 @@ export function Logs({ kind, pod }) {
     const show = () => {
       frame = 0;
       const arrived = waiting.splice(0);
-      setKept((old) => [...old, ...arrived].slice(-LINES_MAX));
+      setState((old) => ({ ...old, kept: merged(old.kept, arrived) }));
     };
-    setKept([]);
-    setProblem("");
-    (async () => {
+    setState({ kept: [], problems: [] });
+    const follow = async (container) => {
       try {
-        const query = { container, tailLines: LINES_MAX, follow: options.follow && !options.previous, previous: options.previous, timestamps: options.timestamps };
+        const query = { container, tailLines: LINES_MAX, follow: options.follow && !options.previous, previous: options.previous, timestamps: true };
         const answer = await call("GET", path, { query, accept: "*/*", signal: ended.signal });
         for await (const batch of lines(answer)) {
-          waiting.push(...batch);
+          for (const line of batch) waiting.push(entry(container, line));
           frame ||= requestAnimationFrame(show);
         }
       } catch (error) {
-        if (!ended.signal.aborted) setProblem(error.message);
+        if (!ended.signal.aborted) setState((old) => ({ ...old, problems: [...old.problems, `${container}: ${error.message}`] }));
       }
-    })();
+    };
+    containers.forEach(follow);
     return () => {
       ended.abort();
       cancelAnimationFrame(frame);
     };
-  }, [path, container, options]);
+  }, [path, which, options.follow, options.previous]);
+  return state;
+}
+
+async function whole(path, containers, options) {
+  const texts = await Promise.all(
+    containers.map(async (container) => (await call("GET", path, { query: { container, previous: options.previous, timestamps: true }, accept: "*/*" })).text()),
+  );
+  const entries = texts.flatMap((text, i) => text.split("\n").filter(Boolean).map((line) => entry(containers[i], line)));
+  if (containers.length > 1) entries.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
+  return entries.map((e) => plain(e, containers.length > 1, options.timestamps) + "\n").join("");
+}
+
+const plain = (e, prefixed, stamped) => `${prefixed ? `[${e.container}] ` : ""}${stamped ? `${e.time} ` : ""}${e.text}`;
+
+function save(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+export function Logs({ kind, pod }) {
+  const names = containersOf(pod);
+  const [chosen, setChosen] = useState(names[0]);
+  const [options, setOptions] = useState({ follow: true, previous: false, timestamps: false });
+  const [search, setSearch] = useState("");
+  const [problem, setProblem] = useState("");
+  const box = useRef();
+  const atEnd = useRef(true);
+  const all = chosen === ALL;
+  const containers = all ? names : [chosen];
+  const path = pathOf(kind, pod.metadata.namespace, pod.metadata.name, "log");
+  const { kept, problems } = useLines(path, containers, options);
   useEffect(() => {
     if (atEnd.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [kept]);
 
   const download = async () => {
+    setProblem("");
     try {
-      const answer = await call("GET", path, { query: { container, previous: options.previous, timestamps: options.timestamps }, accept: "*/*" });
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(await answer.blob());
-      link.download = `${pod.metadata.name}-${container}.log`;
-      link.click();
-      URL.revokeObjectURL(link.href);
+      save(`${pod.metadata.name}-${all ? "all" : chosen}.log`, await whole(path, containers, options));
     } catch (error) {
       setProblem(error.message);
     }
@@ -65,18 +104,25 @@ export function Logs({ kind, pod }) {
     <label class="check"><input type="checkbox" checked={options[name]} onChange={(e) => setOptions({ ...options, [name]: e.currentTarget.checked })} /> {t(words)}</label>
   );
   const wanted = search.toLowerCase();
-  const found = wanted ? kept.filter((line) => line.toLowerCase().includes(wanted)) : kept;
+  const found = wanted ? kept.filter((e) => e.text.toLowerCase().includes(wanted)) : kept;
   return (
     <div class="logs">
       <div class="bar">
-        <select aria-label={t("Container")} value={container} onChange={(e) => setContainer(e.currentTarget.value)}>{containers.map((c) => <option key={c}>{c}</option>)}</select>
+        <select aria-label={t("Container")} value={chosen} onChange={(e) => setChosen(e.currentTarget.value)}>
+          {names.map((c) => <option key={c}>{c}</option>)}
+          {names.length > 1 && <option value={ALL}>{t("All containers")}</option>}
+        </select>
         {option("follow", "Follow")}{option("previous", "Previous")}{option("timestamps", "Timestamps")}
         <input type="search" placeholder={t("Search")} aria-label={t("Search")} value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
         <button onClick={download}>{t("Download")}</button>
         <span class="count">{found.length} {t("rows")}</span>
       </div>
-      {problem && <p class="problem" role="alert">{problem}</p>}
-      <pre class="code" ref={box} tabIndex={0} onScroll={(e) => (atEnd.current = e.currentTarget.scrollHeight - e.currentTarget.scrollTop - e.currentTarget.clientHeight < 40)}>{found.join("\n")}</pre>
+      {[problem, ...problems].filter(Boolean).map((words) => <p key={words} class="problem" role="alert">{words}</p>)}
+      <pre class="code" ref={box} tabIndex={0} role="log" aria-label={t("Logs")} onScroll={(e) => (atEnd.current = e.currentTarget.scrollHeight - e.currentTarget.scrollTop - e.currentTarget.clientHeight < 40)}>
+        {all
+          ? found.map((e, i) => <span key={i} class="line"><b class={`tone-${names.indexOf(e.container) % TONES}`}>[{e.container}]</b> {options.timestamps && `${e.time} `}{e.text}{"\n"}</span>)
+          : found.map((e) => plain(e, false, options.timestamps)).join("\n")}
+      </pre>
     </div>
   );
 }

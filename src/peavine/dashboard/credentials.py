@@ -1,4 +1,6 @@
-"""What a user logs in with: a bearer token, or a kubeconfig's user. Only what stands in the text itself counts.
+"""What a user logs in with: a bearer token, a client certificate, or a kubeconfig's user.
+
+Only what stands in the text itself counts.
 
 An uploaded kubeconfig names files and programs of the user's machine. Here they would be the server's: they are
 refused, never read or run. Its server and CA are ignored: the dashboard is for one cluster.
@@ -14,6 +16,7 @@ from peavine.client import ClientConfig
 
 KUBECONFIG_BYTES_MAX = 256 << 10
 TOKEN_CHARS_MAX = 16 << 10
+PEM_CHARS_MAX = 128 << 10
 
 
 class Unusable(Exception):
@@ -25,6 +28,21 @@ def with_token(cluster: ClientConfig, token: str) -> ClientConfig:
     if not token or len(token) > TOKEN_CHARS_MAX or not token.isascii() or any(c <= " " for c in token):
         raise Unusable("this is no bearer token")
     return cluster.replaced(token=token)
+
+
+def with_certificate(cluster: ClientConfig, certificate: str, key: str) -> ClientConfig:
+    """Both are PEM texts."""
+    if len(certificate) + len(key) > PEM_CHARS_MAX:
+        raise Unusable("certificate and key are too large")
+    if "ENCRYPTED" in key:
+        # OpenSSL would ask for the passphrase at the server's terminal.
+        raise Unusable("the key is encrypted: use one that is not")
+    config = cluster.replaced(certificate=certificate, key=key)
+    try:
+        config.ssl_context()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise Unusable("client certificate and key do not fit or cannot be read") from error
+    return config
 
 
 def with_kubeconfig(cluster: ClientConfig, text: str, context: str = "") -> ClientConfig:
@@ -39,13 +57,7 @@ def with_kubeconfig(cluster: ClientConfig, text: str, context: str = "") -> Clie
     if user.get("token"):
         return with_token(cluster, str(user["token"]))
     if user.get("client-certificate-data") and user.get("client-key-data"):
-        certificate, key = _pem(user, "client-certificate-data"), _pem(user, "client-key-data")
-        config = cluster.replaced(certificate=certificate, key=key)
-        try:
-            config.ssl_context()
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise Unusable("client certificate and key do not fit or cannot be read") from error
-        return config
+        return with_certificate(cluster, _pem(user, "client-certificate-data"), _pem(user, "client-key-data"))
     raise Unusable("the kubeconfig's user has neither a token nor a client certificate")
 
 

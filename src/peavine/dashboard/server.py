@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
 from peavine.base.clock import REAL, Clock
+from peavine.base.lifetimes import scope
 from peavine.client import ClientConfig
 from peavine.client.transport import Unreachable
-from peavine.dashboard.credentials import Unusable, with_kubeconfig, with_token
+from peavine.dashboard.credentials import Unusable, with_certificate, with_kubeconfig, with_token
+from peavine.dashboard.history import SCOPE, Recorder
 from peavine.dashboard.http import Answer, Request
 from peavine.dashboard.pages import CSP, Pages
 from peavine.dashboard.sessions import AGE_SECONDS_MAX, COOKIE, Session, Sessions, TooMany
@@ -18,6 +20,7 @@ from peavine.dashboard.upstream import SAFE_METHODS, Forbidden, Upstream, check
 
 CSRF_HEADER = "x-peavine-csrf"
 PROXY = "/api/k8s"
+HISTORY = "/api/history"
 # What the API server says is data: even if someone makes it look like a page, it must not run as one.
 DATA_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
 SELF_REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
@@ -31,11 +34,14 @@ class Dashboard:
     ) -> None:
         self._cluster, self._read_only = cluster, read_only
         self._sessions = Sessions(clock)
+        self._recorder = Recorder(self._sessions, clock)
         self._pages = pages or Pages()
 
     async def run(self) -> None:
-        """Ends sessions in time."""
-        await self._sessions.run()
+        """Ends sessions in time, and samples metrics while there are any."""
+        async with scope() as tasks:
+            tasks.start(self._recorder.run(), name="metrics' history")
+            await self._sessions.run()
 
     def close(self) -> None:
         self._sessions.close()
@@ -76,6 +82,8 @@ class Dashboard:
             return _json(200, {}, [("Set-Cookie", _cookie(request, "", 0))])
         if path.startswith(PROXY + "/"):
             return await self._proxy(request, session)
+        if path.startswith(HISTORY + "/") and request.method == "GET":
+            return await self._history(request, session)
         return _failure(404, "NotFound", "no such page")
 
     async def _log_in(self, request: Request) -> Answer:
@@ -110,7 +118,9 @@ class Dashboard:
             return with_token(self._cluster, given["token"])
         if isinstance(given, dict) and isinstance(given.get("kubeconfig"), str):
             return with_kubeconfig(self._cluster, given["kubeconfig"], str(given.get("context") or ""))
-        raise Unusable("give a token or a kubeconfig")
+        if isinstance(given, dict) and isinstance(given.get("certificate"), str):
+            return with_certificate(self._cluster, given["certificate"], str(given.get("key") or ""))
+        raise Unusable("give a token, a client certificate or a kubeconfig")
 
     def _told(self, session: Session) -> dict[str, Any]:
         return {
@@ -119,6 +129,17 @@ class Dashboard:
             "readOnly": self._read_only,
             "server": self._cluster.server,
         }
+
+    async def _history(self, request: Request, session: Session) -> Answer:
+        where, query = request.path[len(HISTORY) + 1 :], parse_qs(request.query)
+        top = query.get("top", ["0"])[0]
+        if not SCOPE.fullmatch(where) or not top.isdecimal():
+            return _failure(404, "NotFound", "no such history")
+        try:
+            name = query.get("name", [""])[0]
+            return _json(*await self._recorder.ask(session.upstream, where, name=name, top=int(top[:6])))
+        except Unreachable as error:
+            return _failure(502, "BadGateway", f"the API server does not answer: {error}")
 
     async def _proxy(self, request: Request, session: Session) -> Answer:
         target = request.target[len(PROXY) :]

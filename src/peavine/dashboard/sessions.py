@@ -72,6 +72,10 @@ class Sessions:
         for session in [s for s in self._sessions.values() if self._expired(s)]:
             self.end(session)
 
+    def upstreams(self) -> list[Upstream]:
+        """The ways to the API server of all who are logged in."""
+        return [s.upstream for s in self._sessions.values() if not self._expired(s)]
+
     def close(self) -> None:
         for session in list(self._sessions.values()):
             self.end(session)

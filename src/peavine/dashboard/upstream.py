@@ -16,7 +16,7 @@ from peavine.dashboard.http import Answer, Raw, Request
 REQUEST_HEADERS = ("accept", "content-type")
 UPGRADE_HEADERS = ("sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
 ANSWER_HEADERS = ("content-type", "warning", "retry-after", "sec-websocket-accept", "sec-websocket-protocol")
-ROOTS = ("/api", "/apis", "/version", "/openapi", "/readyz", "/livez")
+ROOTS = ("/api", "/apis", "/version", "/openapi", "/readyz", "/livez", "/metrics")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 SAFE_METHODS = ("GET", "HEAD")
 # Questions about oneself that are asked by POST.
