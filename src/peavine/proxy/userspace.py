@@ -3,7 +3,7 @@ how it works.
 
 The kernel sends a Service's packets to a relay on this node, by the same table as in the nftables mode, with the
 relay as the only endpoint. The relay sees the client's address (affinity works) but endpoints see the node's;
-connections end with the process.
+connections end with the process. SCTP is not relayed, as it never was upstream: its ports refuse.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class UserspaceBackend:
     def _relayed(self, port: ServicePort) -> ServicePort:
         """The port with its relays as endpoints, which now have the port's endpoints."""
         self._ports[port.identity] = port
+        if port.protocol == "sctp":
+            log.warning("%s: SCTP is not relayed", port.identity)
+            return self._substitute(port)
         for local, endpoints in ((False, port.cluster), (True, port.local)):
             name = (port.identity, local)
             if endpoints:
@@ -132,11 +135,12 @@ class _Relays:
         """Relay to `endpoints` from now on; the port stays the same as long as the relay lives."""
         relay = self._relays.get(name)
         if relay is None:
-            listener = _socket(host, protocol)
+            kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
             listener.bind((host, 0))
-            if protocol != "udp":
+            if kind == socket.SOCK_STREAM:
                 listener.listen(1024)
-            relay = self._relays[name] = (_UdpRelay if protocol == "udp" else _StreamRelay)(listener, protocol)
+            relay = self._relays[name] = (_UdpRelay if kind == socket.SOCK_DGRAM else _TcpRelay)(listener)
             self.ports[name] = listener.getsockname()[1]
             self._call(lambda: self._start(relay))
         self._call(lambda: relay.use(endpoints, affinity_seconds))
@@ -188,9 +192,8 @@ class _Relays:
 class _Relay:
     """Endpoints in turn, or the one that a client had within the affinity's time."""
 
-    def __init__(self, listener: socket.socket, protocol: str) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
-        self.protocol = protocol
         self.task: asyncio.Task[Any] | None = None
         self._endpoints: tuple[Endpoint, ...] = ()
         self._turn = itertools.count()
@@ -227,9 +230,7 @@ class _Relay:
         raise NotImplementedError
 
 
-class _StreamRelay(_Relay):
-    """TCP; and SCTP with one stream, whose messages may be cut differently on the way."""
-
+class _TcpRelay(_Relay):
     async def run(self, tasks: Scope) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -251,10 +252,7 @@ class _StreamRelay(_Relay):
                 endpoint = self.choose(address)
                 if endpoint is None:
                     return
-                server = _socket(endpoint.address, self.protocol)
-                if self.protocol == "sctp":
-                    # Or the association would have every address of this node.
-                    server.bind((self.listener.getsockname()[0], 0))
+                server = _socket(endpoint, socket.SOCK_STREAM)
                 try:
                     async with asyncio.timeout(connect_seconds):
                         await loop.sock_connect(server, endpoint[:2])
@@ -282,8 +280,8 @@ async def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 class _UdpRelay(_Relay):
-    def __init__(self, listener: socket.socket, protocol: str) -> None:
-        super().__init__(listener, protocol)
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(listener)
         self._flows: dict[Any, tuple[socket.socket, Endpoint, asyncio.Task[None]]] = {}
 
     def use(self, endpoints: tuple[Endpoint, ...], affinity_seconds: int) -> None:
@@ -313,7 +311,7 @@ class _UdpRelay(_Relay):
                 endpoint = self.choose(peer[0])
                 if endpoint is None or len(self._flows) >= udp_clients_max:
                     continue
-                server = _socket(endpoint.address, self.protocol)
+                server = _socket(endpoint, socket.SOCK_DGRAM)
                 server.connect(endpoint[:2])
                 task = tasks.start(self._answers(server, peer), name="relayed flow")
                 flow = self._flows[peer] = (server, endpoint, task)
@@ -331,8 +329,5 @@ class _UdpRelay(_Relay):
             del self._flows[peer]
 
 
-def _socket(address: str, protocol: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
-    return socket.socket(family, kind | socket.SOCK_NONBLOCK, number)
+def _socket(endpoint: Endpoint, kind: int) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
