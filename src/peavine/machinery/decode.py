@@ -15,7 +15,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -260,6 +260,7 @@ def _int_or_string(value: Any, path: _Path | None, unknown: list[str]) -> int | 
     raise _wrong_type(value, "int32", _ROOT, f"number {value}" if number else "")
 
 
+TIMES_REMEMBERED_MAX = 2048
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
 _LAYOUTS = {"time": "2006-01-02T15:04:05Z07:00", "micro-time": "2006-01-02T15:04:05.000000Z07:00"}
 
@@ -270,6 +271,10 @@ def _time(kind: str) -> _Decoder:
     def decode_time(value: Any, path: _Path | None, unknown: list[str]) -> str:
         if not isinstance(value, str):
             raise _wrong_type(value, "string", _ROOT)
+        return normal(value)
+
+    @lru_cache(maxsize=TIMES_REMEMBERED_MAX)  # an object decoded again has the times that it had
+    def normal(value: str) -> str:
         match = _TIME.fullmatch(value)
         if not match:
             raise DecodeError(_time_fault(value, layout))

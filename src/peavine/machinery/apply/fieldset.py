@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 FieldSet = dict[str, Any]
+SETS_REMEMBERED_MAX = 1024
 
 
 def union(a: FieldSet, b: FieldSet) -> FieldSet:
@@ -163,7 +165,22 @@ def sorted_set(fields: FieldSet) -> FieldSet:
 
 
 def decode(fields: Any) -> FieldSet:
-    """A client's `fieldsV1` as a set, its elements in canonical form. Raises ValueError for what is no set."""
+    """A client's `fieldsV1` as a set, its elements in canonical form. Raises ValueError for what is no set.
+
+    Objects of one maker have the same sets: those are decoded once and shared."""
+    try:
+        data = orjson.dumps(fields)
+    except TypeError:
+        return _decode(fields)
+    return _decoded(data)
+
+
+@lru_cache(maxsize=SETS_REMEMBERED_MAX)
+def _decoded(data: bytes) -> FieldSet:
+    return _decode(orjson.loads(data))
+
+
+def _decode(fields: Any) -> FieldSet:
     if not isinstance(fields, dict):
         raise ValueError("fieldsV1 is not an object")
     result: FieldSet = {}
@@ -171,7 +188,7 @@ def decode(fields: Any) -> FieldSet:
         if element == ".":
             result["."] = {}
         else:
-            result[_canonical(element)] = decode(node)
+            result[_canonical(element)] = _decode(node)
     return result
 
 
