@@ -1,10 +1,13 @@
 """Some commands end to end against a server in memory; the long comparison is in test_comparison.py."""
 
 import http.client
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -165,3 +168,25 @@ def test_flow_style_files_are_read(ours):
     assert ours("apply -f - --dry-run=client", "{apiVersion: v1, kind: ConfigMap, metadata: {name: flow}}").out == (
         "configmap/flow created (dry run)\n"
     )
+
+
+def test_a_copied_archive_stays_in_its_place_and_makes_no_links(tmp_path, capsys):
+    from peavine.cli.commands.cp import _packed, _unpack
+
+    (tmp_path / "from" / "sub").mkdir(parents=True)
+    (tmp_path / "from" / "sub" / "file").write_text("text")
+    (tmp_path / "from" / "link").symlink_to("/etc/passwd")
+    session = SimpleNamespace(warn=lambda text: print(text))
+    _unpack(session, _packed(tmp_path / "from", "from"), "from", tmp_path / "to")
+    assert (tmp_path / "to" / "sub" / "file").read_text() == "text" and not (tmp_path / "to" / "link").exists()
+    assert "skipping symlink" in capsys.readouterr().out
+    evil = io.BytesIO()
+    with tarfile.open(fileobj=evil, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("from/../../evil"), io.BytesIO())
+    _unpack(session, evil.getvalue(), "from", tmp_path / "to")
+    assert not (tmp_path / "evil").exists() and "outside target destination" in capsys.readouterr().out
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "deep" / "to").mkdir(parents=True)
+    (tmp_path / "deep" / "to" / "sub").symlink_to(tmp_path / "elsewhere")
+    _unpack(session, _packed(tmp_path / "from", "to"), "to", tmp_path / "deep")
+    assert list((tmp_path / "elsewhere").iterdir()) == []

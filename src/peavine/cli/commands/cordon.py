@@ -15,7 +15,7 @@ async def run(session: Session, flags: Parsed) -> int:
     return await cordon(session, flags, True)
 
 
-async def nodes(session: Session, flags: Parsed) -> list[Target]:
+async def nodes(session: Session, flags: Parsed, command: str = "drain") -> list[Target]:
     """The nodes that arguments or a selector name."""
     mapping = await session.mapping("nodes")
     if flags["selector"]:
@@ -27,7 +27,7 @@ async def nodes(session: Session, flags: Parsed) -> list[Target]:
             item.update(apiVersion="v1", kind="Node")
         return [Target(mapping, None, item["metadata"]["name"], item) for item in items]
     if not flags.arguments:
-        raise CliError("USAGE: [flags] [flags]\nSee 'kubectl cordon -h' for help and examples")
+        raise CliError(f"USAGE: {command} NODE [flags]\nSee 'kubectl {command} -h' for help and examples")
     found = []
     for argument in flags.arguments:
         target = Target(mapping, None, argument.removeprefix("node/").removeprefix("nodes/"))
@@ -39,7 +39,7 @@ async def nodes(session: Session, flags: Parsed) -> list[Target]:
 async def cordon(session: Session, flags: Parsed, unschedulable: bool) -> int:
     changes = Changes(session, flags, "kubectl-cordon")
     done = "cordoned" if unschedulable else "uncordoned"
-    for target in await nodes(session, flags):
+    for target in await nodes(session, flags, "cordon" if unschedulable else "uncordon"):
         if bool((target.object or {}).get("spec", {}).get("unschedulable")) == unschedulable:
             changes.report(target, f"already {done}")
             continue

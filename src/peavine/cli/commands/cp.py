@@ -78,32 +78,53 @@ async def _exec(session: Session, flags: Parsed, pod: str, command: list[str], s
 async def _fetch(session: Session, flags: Parsed, pod: str, path: str, destination: Path) -> None:
     remote = PurePosixPath(path)
     data = await _exec(session, flags, pod, ["tar", "cf", "-", "-C", str(remote.parent), remote.name], None)
-    _unpack(data, remote.name, destination)
+    _unpack(session, data, remote.name, destination, preserve=not flags["no-preserve"])
 
 
-def _unpack(data: bytes, name: str, destination: Path) -> None:
-    """Unpack what lies below `name`; nothing is written outside of the destination."""
+def _unpack(session: Session, data: bytes, name: str, destination: Path, *, preserve: bool = True) -> None:
+    """Unpack what lies below `name`. Nothing is written outside of the destination; links are not made."""
     target = destination / name if destination.is_dir() else destination
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:
             parts = PurePosixPath(member.name).parts
             inside = PurePosixPath(*parts[1:]) if parts[:1] == (name,) else PurePosixPath(*parts)
-            if ".." in inside.parts or inside.is_absolute():
-                raise CliError(f"tar contains an illegal path: {member.name}")
             place = target / inside
-            if member.isdir():
+            if ".." in inside.parts or inside.is_absolute() or _through_link(target, place):
+                session.warn(f'warning: file "{member.name}" is outside target destination, skipping')
+            elif member.issym() or member.islnk():
+                session.warn(f'warning: skipping symlink: "{place}" -> "{member.linkname}"')
+            elif member.isdir():
                 place.mkdir(parents=True, exist_ok=True)
             elif member.isfile():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 content: Any = archive.extractfile(member)
                 place.write_bytes(content.read())
-                place.chmod(member.mode & 0o777)
+                if preserve:
+                    place.chmod(member.mode & 0o777)
+
+
+def _through_link(target: Path, place: Path) -> bool:
+    """Whether a link below the target leads the way to a place elsewhere."""
+    return not place.parent.resolve().is_relative_to(target.parent.resolve())
 
 
 async def _send(session: Session, flags: Parsed, source: Path, pod: str, path: str) -> None:
     remote = PurePosixPath(path)
-    data = _packed(source, str(remote / source.name) if path.endswith("/") else str(remote))
-    await _exec(session, flags, pod, ["tar", "-xmf", "-", "-C", "/"], data)
+    name = remote.name
+    if path.endswith("/") or await _is_directory(session, flags, pod, path):
+        remote, name = remote / source.name, source.name
+    command = ["tar", "-xmf", "-"]
+    if flags["no-preserve"]:
+        command = ["tar", "--no-same-permissions", "--no-same-owner", "-xmf", "-"]
+    await _exec(session, flags, pod, [*command, "-C", str(remote.parent)], _packed(source, name))
+
+
+async def _is_directory(session: Session, flags: Parsed, pod: str, path: str) -> bool:
+    try:
+        await _exec(session, flags, pod, ["test", "-d", path], None)
+    except CliError:
+        return False
+    return True
 
 
 def _packed(source: Path, name: str) -> bytes:
@@ -111,5 +132,5 @@ def _packed(source: Path, name: str) -> bytes:
         raise CliError(f"{source} doesn't exist in local filesystem")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(source, name.lstrip("/"))
+        archive.add(source, name)
     return buffer.getvalue()

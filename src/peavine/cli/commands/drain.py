@@ -32,14 +32,31 @@ Object = dict[str, Any]
 
 
 async def run(session: Session, flags: Parsed) -> int:
+    if not flags.arguments and not flags["selector"]:
+        raise CliError("USAGE: drain NODE [flags]\nSee 'kubectl drain -h' for help and examples")
     code = await cordon(session, flags, True)
-    try:
-        async with asyncio.timeout(flags["timeout"] or None):
-            for node in await nodes(session, flags):
-                await _drain(session, flags, node.name)
-    except TimeoutError:
-        raise CliError("unable to drain node: global timeout reached") from None
+    pending: dict[str, list[str]] = {}
+    for node in await nodes(session, flags):
+        try:
+            await _drain(session, flags, node.name)
+        except _Failed as failed:
+            session.out.flush()
+            shown = failed.reasons[0] if len(failed.reasons) == 1 else f"[{', '.join(failed.reasons)}]"
+            session.warn(f'error: unable to drain node "{node.name}" due to error: {shown}, continuing command...')
+            pending[node.name] = failed.reasons
+    if pending:
+        listed = "\n".join(f" {name}" for name in pending)
+        reasons = "\n".join(reason for found in pending.values() for reason in found)
+        raise CliError(f"There are pending nodes to be drained:\n{listed}\n{reasons}", bare=True)
     return code
+
+
+class _Failed(Exception):
+    """A node that is not drained, and why."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
 
 
 async def _drain(session: Session, flags: Parsed, node: str) -> None:
@@ -60,18 +77,47 @@ async def _drain(session: Session, flags: Parsed, node: str) -> None:
         if verdict == "skip" and why:
             ignored.append(where)
     if errors:
-        parts = "; ".join(f"cannot delete {why}: {', '.join(sorted(pods))}" for why, pods in errors.items())
-        session.out.flush()
-        session.warn(f'error: unable to drain node "{node}" due to error: {parts}, continuing command...')
-        raise CliError(f"There are pending nodes to be drained:\n {node}\n{parts}", bare=True)
+        raise _Failed([f"cannot delete {why}: {', '.join(sorted(pods))}" for why, pods in errors.items()])
     if ignored:
         session.warn(f"Warning: ignoring DaemonSet-managed Pods: {', '.join(sorted(ignored))}")
     changes = Changes(session, flags, "kubectl-drain")
     if changes.dry_run == "none":
-        await asyncio.gather(*(_evict(session, flags, pod) for pod in leaving))
+        await _leave(session, flags, node, leaving)
     session.print(
         f"node/{node} drained" + ({"client": " (dry run)", "server": " (server dry run)"}.get(changes.dry_run, ""))
     )
+
+
+async def _leave(session: Session, flags: Parsed, node: str, pods: list[Object]) -> None:
+    """Evict the pods side by side and wait until they are gone. Raises _Failed for those that are still there."""
+    gone: set[str] = set()
+
+    async def one(pod: Object) -> None:
+        await _evict(session, flags, pod)
+        gone.add(pod["metadata"]["uid"])
+
+    limit = flags["timeout"]
+    try:
+        async with asyncio.timeout(limit or None):
+            await asyncio.gather(*(one(pod) for pod in pods))
+    except (TimeoutError, ApiError) as error:
+        left = [pod["metadata"] for pod in pods if pod["metadata"]["uid"] not in gone]
+        what = "deleting" if flags["disable-eviction"] else "evicting"
+        why = error.message if isinstance(error, ApiError) else f"global timeout reached: {_go_duration(limit)}"
+        reasons = [f'error when {what} pods/"{meta["name"]}" -n "{meta["namespace"]}": {why}' for meta in left]
+        session.out.flush()
+        shown = reasons[0] if len(reasons) == 1 else f"[{', '.join(reasons)}]"
+        session.warn(f'There are pending pods in node "{node}" when an error occurred: {shown}')
+        for meta in left:
+            session.warn(f"pod/{meta['name']}")
+        raise _Failed(reasons) from None
+
+
+def _go_duration(seconds: float) -> str:
+    """`1m30s`, as Go prints a duration of whole seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
 def _verdict(pod: Object, flags: Parsed) -> tuple[str, str]:
@@ -96,7 +142,6 @@ async def _evict(session: Session, flags: Parsed, pod: Object) -> None:
     meta = pod["metadata"]
     path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
     options: Object = {"gracePeriodSeconds": flags["grace-period"]} if flags["grace-period"] >= 0 else {}
-    session.print(f"evicting pod {meta['namespace']}/{meta['name']}")
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -104,6 +149,8 @@ async def _evict(session: Session, flags: Parsed, pod: Object) -> None:
         "deleteOptions": options,
     }
     while True:
+        session.print(f"evicting pod {meta['namespace']}/{meta['name']}")
+        session.out.flush()
         try:
             if flags["disable-eviction"]:
                 await session.client.json("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
