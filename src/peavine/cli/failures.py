@@ -28,6 +28,14 @@ class UsageError(CliError):
         super().__init__(f"{text}\nSee 'kubectl {command} -h' for help and examples")
 
 
+_BY_CODE = {
+    403: ("Forbidden", "the server does not allow access to the requested resource"),
+    404: ("NotFound", "the server could not find the requested resource"),
+    405: ("MethodNotAllowed", "the server does not allow this method on the requested resource"),
+    503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
+}
+
+
 def shown_api_error(error: ApiError, *, doing: str = "") -> str:
     """An answer of the server as kubectl words it. `doing` is `error when creating "file"`."""
     return printable(_worded(error, doing))
@@ -48,6 +56,9 @@ def _worded(error: ApiError, doing: str) -> str:
         return who if who != "The request is invalid" or not error.message else f"{who}: {error.message}"
     if error.code == 401:
         return "error: You must be logged in to the server (Unauthorized)"
+    if not error.reason and error.code in _BY_CODE:  # not a Status: whoever answered does not speak the API
+        reason, text = _BY_CODE[error.code]
+        return f"Error from server ({reason}): {text}"
     message = f"{doing}: {error.message}" if doing else error.message
     reason = f" ({error.reason})" if error.reason else ""
     return f"Error from server{reason}: {message}"

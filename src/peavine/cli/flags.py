@@ -222,7 +222,7 @@ GLOBAL = (
     string("vmodule", help="Unused: there are no log files of modules."),
     duration("log-flush-frequency", default=5.0, help="Unused: nothing is logged to files."),
     string("profile-output", default="profile.pprof", help="Name of the file to write the profile to"),
-    Flag("profile", "", "string", "none", "Name of profile to capture. One of (none|cpu)"),
+    Flag("profile", "", "string", "none", "Profile to capture: none or cpu (Python's pstats)"),
     array("as-user-extra", help="User extras to impersonate for the operation, key=value; can be repeated."),
     boolean("warnings-as-errors", help="Treat warnings received from the server as errors."),
     boolean("match-server-version", help="Require server version to match client version"),

@@ -207,6 +207,8 @@ async def targets(session: Session, flags: Parsed, *, command: str, everything: 
     found = await queries(session, flags.arguments, command=command)
     if not found:
         raise CliError("one or more resources must be specified as <resource> <name> or <resource>/<name>")
+    if flags.get("selector") and any(query.names for query in found):
+        raise CliError("name cannot be provided when a selector is specified")
     for query in found:
         namespace = namespace_of(session, query.mapping, flags)
         if query.names:

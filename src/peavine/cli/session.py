@@ -75,6 +75,8 @@ class Session:
         if self._client is None:
             self._client = self.client_for(self.config)
             self._client.on_warning = self._warned
+            if self.flags.get("v", 0) >= 6:
+                self._client.on_request = lambda method, path: self.warn(f"{method} {self.config.server}{path}")
         return self._client
 
     def client_for(self, config: ClientConfig) -> Client:

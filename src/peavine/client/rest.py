@@ -53,6 +53,8 @@ class Client:
         self.clock = clock
         # Called with the Warning header of any answer that has one.
         self.on_warning: Callable[[str], None] | None = None
+        # Called with the method and the target of each request.
+        self.on_request: Callable[[str, str], None] | None = None
         self._context = context
         secure = config.server.startswith("https")
         if transport is None:
@@ -135,6 +137,8 @@ class Client:
     ) -> Response:
         """One request, once; the answer, whatever its status. Raises Unreachable."""
         request = self._request(method, path, query, body, headers)
+        if self.on_request is not None:
+            self.on_request(method, request.split(b" ", 2)[1].decode("latin-1"))
         answer = await self._transport.exchange(request, idempotent=method in ("GET", "HEAD"))
         if self.on_warning is not None and "warning" in answer.headers:
             self.on_warning(answer.headers["warning"])

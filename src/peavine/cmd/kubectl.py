@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -18,4 +19,5 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.flush()
     except (BrokenPipeError, ValueError):
         code = code or 1  # nobody reads any more
+    atexit._run_exitfuncs()  # a profile is written then
     os._exit(code)

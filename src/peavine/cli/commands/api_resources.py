@@ -26,6 +26,8 @@ async def run(session: Session, flags: Parsed) -> int:
         )
     if flags["output"] not in ("", "wide", "name", "json", "yaml"):
         raise CliError(f"--output {flags['output']} is not available")
+    if flags["sort-by"] not in ("", "name", "kind"):
+        raise CliError("--sort-by accepts only name or kind")
     seen: set[tuple[str, str]] = set()
     found: list[Mapping] = []
     for mapping in await session.mappings(refresh=not flags["cached"]):

@@ -28,6 +28,12 @@ def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]] | None:
     return cast(ModuleType, SimpleNamespace(FLAGS=flags, run=run, __doc__=doc)), rest[at], rest[:at] + rest[at + 1 :]
 
 
+_VERBS = (
+    "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "use", "bind", "impersonate",
+    "*", "approve", "sign", "escalate", "attest", "head", "options", "post", "put",
+)  # fmt: skip
+
+
 async def _can_i(session: Session, flags: Parsed) -> int:
     if flags["list"]:
         return await _list(session, flags)
@@ -60,6 +66,8 @@ async def _can_i(session: Session, flags: Parsed) -> int:
         if names or name:
             attributes["name"] = names[0] if names else name
         spec = {"resourceAttributes": attributes}
+    if verb not in _VERBS:
+        session.warn(f"Warning: verb '{verb}' is not a known verb\n")
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
     answer = await session.client.json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
     status = answer.get("status") or {}

@@ -27,6 +27,10 @@ async def run(session: Session, flags: Parsed) -> int:
         raise CliError('required flag(s) "max" not set')
     if flags["max"] < 1:
         raise CliError("--max=MAXPODS is required and must be at least 1, max: " + str(flags["max"]))
+    if flags["min"] > flags["max"]:
+        raise CliError(
+            f"--max=MAXPODS must be larger or equal to --min=MINPODS, max: {flags['max']}, min: {flags['min']}"
+        )
     changes = Changes(session, flags, "kubectl-autoscale")
     changes.typed = True
     mapping = await session.mapping_of("autoscaling/v2", "HorizontalPodAutoscaler")

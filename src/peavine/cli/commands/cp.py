@@ -27,7 +27,9 @@ async def run(session: Session, flags: Parsed) -> int:
     if len(flags.arguments) != 2:
         raise CliError("source and destination are required")
     source, destination = (_place(text) for text in flags.arguments)
-    if bool(source[0]) == bool(destination[0]):
+    if source[0] and destination[0]:
+        raise CliError("one of src or dest must be a local file specification")
+    if not source[0] and not destination[0]:
         raise CliError("one of src or dest must be a remote file specification")
     if source[0]:
         await _fetch(session, flags, *source, Path(destination[1]))

@@ -100,6 +100,8 @@ async def _targets(session: Session, flags: Parsed, changes: Changes) -> list[Ta
     for query in await queries(session, flags.arguments):
         namespace = namespace_of(session, query.mapping, flags)
         if query.names:
+            if flags["selector"]:
+                raise CliError("name cannot be provided when a selector is specified")
             found += [Target(query.mapping, namespace, name) for name in query.names]
             continue
         selector, fields = flags["selector"], flags["field-selector"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from peavine.cli.describe.text import ago
+from peavine.cli.failures import CliError
 from peavine.cli.flags import ALL_NAMESPACES, PRINTING, Parsed, boolean, integer, string, strings
 from peavine.cli.output.printers import printer_for
 from peavine.cli.output.tables import TableWriter
@@ -20,6 +21,8 @@ FLAGS = (
 
 async def run(session: Session, flags: Parsed) -> int:
     fields = []
+    if any(word.lower() not in ("normal", "warning") for word in flags["types"]):
+        raise CliError("valid --types are Normal or Warning")
     if flags["for"]:
         resource, _, name = flags["for"].partition("/")
         mapping = await session.mapping(resource)

@@ -28,12 +28,12 @@ Schema = dict[str, Any]
 async def run(session: Session, flags: Parsed) -> int:
     if not flags.arguments:
         raise CliError(
-            'You must specify the type of resource to explain. Use "kubectl api-resources" for a complete list of supported resources.\n'
+            'You must specify the type of resource to explain. Use "kubectl api-resources" for a complete list of supported resources.'
         )
     if flags["output"] not in ("plaintext", "plaintext-openapiv2"):
         raise CliError(f"unrecognized format: {flags['output']}")
     if len(flags.arguments) > 1:
-        raise CliError("We accept only this format: explain RESOURCE\n")
+        raise CliError("We accept only this format: explain RESOURCE")
     name, *fields = flags.arguments[0].split(".")
     try:
         mapping = await session.mapping(name)

@@ -41,7 +41,7 @@ async def change(session: Session, flags: Parsed, word: str, field: str, done: s
     if not resources and not has_files(flags):
         raise CliError("one or more resources must be specified as <resource> <name> or <resource>/<name>")
     if not (wanted or removed or flags["list"]):
-        raise CliError(f"at least one {word} update is required")
+        raise CliError(f"at least one {field.removesuffix('s')} update is required")
     changes = Changes(session, flags, f"kubectl-{word}")
     async for target in targets(session, flags, command=word):
         try:
@@ -67,7 +67,11 @@ def _split(arguments: list[str], word: str) -> tuple[list[str], dict[str, str], 
             resources.append(argument)
     both = sorted(set(wanted) & set(removed))
     if both:
-        raise CliError(f"can not both modify and remove the following {word}(s) in the same command: {','.join(both)}")
+        said = "can not both modify and remove a label in the same command"
+        if word == "annotate":
+            listed = ",".join(both)
+            said = f"can not both modify and remove the following annotation(s) in the same command: {listed}"
+        raise CliError(said)
     return resources, wanted, removed
 
 

@@ -55,7 +55,8 @@ async def run(session: Session, flags: Parsed) -> int:
                 async with asyncio.timeout(timeout or 1.0):
                     await _until(session, target, check, condition.lower(), shown)
         except TimeoutError:
-            session.warn(f"error: timed out waiting for the condition on {target.mapping.plural}/{target.name}")
+            what = "" if condition.lower() == "create" else f" on {target.mapping.plural}/{target.name}"
+            session.warn(f"error: timed out waiting for the condition{what}")
             changes.failed = True
             continue
         changes.report(target, done, target.object)
@@ -110,7 +111,7 @@ def _condition(text: str):  # type: ignore[no-untyped-def]
         try:
             parsed = JsonPath(relaxed(path.strip("'")))
         except JsonPathError as error:
-            raise CliError(f"error parsing jsonpath {path}, {error}") from None
+            raise CliError(str(error)) from None
 
         def check(obj: Any) -> bool:
             found = parsed.find(obj) if obj is not None else []
