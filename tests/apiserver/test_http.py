@@ -240,3 +240,60 @@ def test_an_answer_that_breaks_off_never_looks_whole():
 
     answer = asyncio.run(scenario())
     assert answer.endswith(b"4\r\nhalf\r\n")
+
+
+def test_a_peer_that_takes_nothing_does_not_hold_up_the_end():
+    async def scenario() -> list[str]:
+        done = []
+
+        async def handler(exchange: Exchange) -> Response | None:
+            if exchange.info.path == "/slow":
+                await asyncio.sleep(0.6)
+                done.append("slow")
+                return Response(200, b"late, but whole", "text/plain")
+            return Response(200, bytes(32 << 20), "application/octet-stream")
+
+        async with scope() as tasks:
+            server = HttpServer(handler, limits=Limits(linger_seconds=0.2))
+            port = await server.listen("127.0.0.1", 0, tasks)
+            _, gone = await asyncio.open_connection("127.0.0.1", port)
+            gone.transport.pause_reading()
+            gone.write(b"GET /much HTTP/1.1\r\n" + HOST + b"\r\n")
+            slow = asyncio.ensure_future(talk(port, b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n"))
+            async with asyncio.timeout(20):
+                while (
+                    sum(connection.current is not None or connection.unsent > 0 for connection in server.connections)
+                    < 2
+                ):
+                    await asyncio.sleep(0.01)
+                server.stop_listening()
+                await server.drain(60)
+                done.append(str(await slow).count("whole") * "whole")
+            gone.transport.abort()
+            return done
+
+    assert asyncio.run(scenario()) == ["slow", "whole"]
+
+
+def test_a_client_that_leaves_amid_a_large_answer_ends_its_own_connection_only():
+    async def scenario() -> bytes:
+        async def handler(exchange: Exchange) -> Response | None:
+            return Response(200, bytes(32 << 20) if exchange.info.path == "/much" else b"alive", "text/plain")
+
+        async with scope() as tasks:
+            server = HttpServer(handler)
+            port = await server.listen("127.0.0.1", 0, tasks)
+            _, leaving = await asyncio.open_connection("127.0.0.1", port)
+            leaving.transport.pause_reading()
+            leaving.write(b"GET /much HTTP/1.1\r\n" + HOST + b"\r\n")
+            async with asyncio.timeout(20):
+                while not any(connection.unsent for connection in server.connections):
+                    await asyncio.sleep(0.01)
+                leaving.transport.abort()
+                while server.connections:
+                    await asyncio.sleep(0.01)
+            answer = await talk(port, b"GET / HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
+            server.stop_listening()
+            return answer
+
+    assert asyncio.run(scenario()).endswith(b"alive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -254,6 +255,8 @@ class Connection(asyncio.Protocol):
                     break
                 if not self._waiting and self._incoming is None:
                     self.deadline = self.server.now() + self.server.limits.idle_seconds
+        except Exception:  # a bug here must cost one connection, not the server
+            log.exception("answering %s", self.remote)
         finally:
             self.current = None
             if not self.closed and not (self._raw is not None and self._raw._ended):
@@ -283,7 +286,8 @@ class Connection(asyncio.Protocol):
         else:
             self.respond(exchange, response)
         if self.paused:
-            await self.drain()
+            with contextlib.suppress(ConnectionResetError):  # it left instead of taking the answer
+                await self.drain()
 
     def respond(self, exchange: Exchange, response: Response) -> None:
         headers = response.headers + exchange.extra_headers
@@ -370,6 +374,16 @@ class Connection(asyncio.Protocol):
         if self.closed or self.transport.is_closing():  # asyncio's own TLS transport then has no buffer to ask
             return 0
         return self.transport.get_write_buffer_size() + self._unwritten_bytes
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Something that changes while the peer takes what it is sent."""
+        return id(self.current), self.unsent
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is under way that waits for us, not for the peer."""
+        return (self.current is not None or bool(self._waiting)) and not self.unsent
 
     def close(self) -> None:
         """Close once what was written has gone out."""

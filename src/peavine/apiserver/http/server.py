@@ -29,6 +29,7 @@ class Limits:
     idle_seconds: float = 90.0  # between requests
     discard_seconds: float = 5.0  # for the rest of a body nobody wants
     close_seconds: float = 30.0  # for what is unsent when a TLS connection is closed
+    linger_seconds: float = 2.0  # at the server's end, for a peer that takes nothing
     write_buffer_bytes: int = 256 << 10  # unsent, before writers are told to wait
     sweep_seconds: float = 1.0
 
@@ -110,9 +111,19 @@ class HttpServer:
                 connection.close() if connection.unsent else connection.abort()
 
     async def drain(self, seconds: float) -> None:
-        """After `stop_listening`: wait for answers that are under way, then cut what is left."""
+        """After `stop_listening`: wait for answers that are under way, then cut what is left.
+
+        A peer that takes nothing, because it is gone without a word, is cut earlier.
+        """
         deadline = self.now() + seconds
-        while self.connections and self.now() < deadline:
+        last: dict[Connection, tuple[tuple[int, int], float]] = {}  # progress, and when it was first seen
+        while self.connections and (now := self.now()) < deadline:
+            for connection in list(self.connections):
+                progress, since = last.get(connection, (None, now))
+                if progress != connection.progress:
+                    last[connection] = connection.progress, now
+                elif not connection.answering and now - since > self.limits.linger_seconds:
+                    connection.abort()
             await self.clock.sleep(0.02)
         for connection in list(self.connections):
             connection.abort()
