@@ -145,10 +145,17 @@ async def test_namespaces_have_their_account_and_the_clusters_authority(c):
 
 @on_cluster
 async def test_nodes_get_a_subnet_each_and_a_ttl(c):
-    nodes = (await c.client.resource("v1", "nodes").list())["items"]
-    subnets = [n["spec"]["podCIDR"] for n in nodes]
-    assert len(set(subnets)) == 3 and all(s.startswith("172.7.") and s.endswith("/24") for s in subnets)
-    assert {n["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] for n in nodes} == {"0"}
+    ttl = "node.alpha.kubernetes.io/ttl"
+
+    async def given():
+        nodes = (await c.client.resource("v1", "nodes").list())["items"]
+        subnets = {n["spec"].get("podCIDR", "") for n in nodes}
+        ttls = {(n["metadata"].get("annotations") or {}).get(ttl) for n in nodes}
+        return (
+            len(subnets) == 3 and all(s.startswith("172.7.") and s.endswith("/24") for s in subnets) and ttls == {"0"}
+        )
+
+    await c.until(given)
 
 
 @on_cluster

@@ -244,12 +244,16 @@ async def test_replication_controllers_adopt_and_release_alike(c):
 
 @on_cluster
 async def test_scaling_down_takes_the_pods_of_the_lowest_deletion_cost(c):
-    await c.create(workload("ReplicaSet", name="set", replicas=3))
+    body = workload("ReplicaSet", name="set", replicas=3)
+    body["spec"]["template"]["metadata"]["labels"] = {"app": "set", "unpriced": "true"}
+    await c.create(body)
     await c.until_status("ReplicaSet", "set", lambda s: s.get("readyReplicas") == 3)
     dear, cheap, middle = sorted(p["metadata"]["name"] for p in await c.pods())
     for name, cost in ((dear, "100"), (cheap, "-10")):
         annotation = {"controller.kubernetes.io/pod-deletion-cost": cost}
-        await c.patch("Pod", name, {"metadata": {"annotations": annotation}})
+        await c.patch("Pod", name, {"metadata": {"annotations": annotation, "labels": {"unpriced": None}}})
+    # The controller has seen both prices once it no longer counts the pods among the fully labelled.
+    await c.until_status("ReplicaSet", "set", lambda s: s.get("fullyLabeledReplicas") == 1)
     for replicas, left in ((2, {dear, middle}), (1, {dear})):
         await c.patch("ReplicaSet", "set", {"spec": {"replicas": replicas}})
 

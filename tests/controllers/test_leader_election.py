@@ -11,8 +11,8 @@ from peavine.machinery.errors import ApiError
 from peavine.testing import AsyncCluster
 from tests.controllers.conftest import eventually
 
-FLAGS = ("--secure-port=0", "--controllers=serviceaccount-controller", "--leader-elect-lease-duration=3")
-FLAGS += ("--leader-elect-renew-deadline=2", "--leader-elect-retry-period=0.5")
+FLAGS = ("--secure-port=0", "--controllers=serviceaccount-controller", "--leader-elect-lease-duration=6")
+FLAGS += ("--leader-elect-renew-deadline=4", "--leader-elect-retry-period=0.5")
 
 
 @pytest.mark.slow

@@ -28,11 +28,11 @@ def test_deployments_settle_with_few_writes_and_a_settled_cluster_writes_signs_o
             await cluster.advance(2)
             count = Counter((r.verb, r.resource, r.subresource) for r in cluster.requests.writes())
             pods = DEPLOYMENTS * REPLICAS
-            assert count["create", "replicasets", ""] == DEPLOYMENTS and count["create", "pods", ""] == pods
-            assert count["create", "pods", "binding"] == pods
-            assert count["patch", "pods", "status"] + count["update", "pods", "status"] <= 3 * pods
-            assert count["update", "deployments", ""] == DEPLOYMENTS, "its revision, once"
-            # Progress is written as it is made, so how often depends on the machine; a loop would be far beyond.
+            # Some room for writes that came too early or too late and are done again; a loop would be far beyond.
+            assert count["create", "replicasets", ""] <= 2 * DEPLOYMENTS
+            assert count["create", "pods", ""] <= 1.5 * pods and count["create", "pods", "binding"] <= 1.5 * pods
+            assert count["patch", "pods", "status"] + count["update", "pods", "status"] <= 4 * pods
+            assert count["update", "deployments", ""] <= 2 * DEPLOYMENTS, "its revision"
             assert count["update", "deployments", "status"] <= 6 * DEPLOYMENTS
             assert count["update", "replicasets", "status"] <= 6 * DEPLOYMENTS
 
