@@ -99,9 +99,10 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     if flags["help"]:
         print(help_text(module, command), end="")
         return 0
-    if flags["profile"] == "cpu":
+    profiled = not any(flag.name == "profile" for flag in module.FLAGS)  # `debug` means something else by it
+    if profiled and flags["profile"] == "cpu":
         _profile(flags["profile-output"])
-    elif flags["profile"] != "none":
+    elif profiled and flags["profile"] != "none":
         raise CliError(f"unknown profile '{flags['profile']}'")
     session = Session(flags, blocking=not (concurrent or getattr(module, "CONCURRENT", False)))
     try:
