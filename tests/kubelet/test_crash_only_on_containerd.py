@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from peavine.cmd.kubelet import cgroup_root
 from peavine.linux import cgroups, mounts, processes
 from peavine.machinery.errors import ApiError
-from tests.kubelet.node import TestNode
+from tests.kubelet.node import IMAGE, TestNode
 from tests.kubelet.test_pods_on_containerd import FOREVER, sh
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -38,6 +39,22 @@ def churning(node: TestNode, name: str) -> Object:
         "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
     }
     return node.pod(name, container, initContainers=[sh("echo ready")], volumes=volumes)
+
+
+def test_a_container_whose_start_was_cut_off_can_be_removed(node: TestNode) -> None:
+    pod = node.start_pod(node.pod("host-of-half", FOREVER))
+    uid = pod["metadata"]["uid"]
+    (sandbox,) = node.run(node.cri.list_sandboxes({"io.kubernetes.pod.uid": uid}))
+    meta = {"name": "host-of-half", "namespace": "default", "uid": uid, "attempt": 0}
+    config = {"metadata": {"name": "half"}, "image": {"image": IMAGE}, "command": ["sleep", "1000"]}
+    made = node.run(node.cri.create_container(sandbox["id"], config, {"metadata": meta}))
+    # As a kubelet that was killed leaves it: containerd's own service runs it, CRI knows nothing of that.
+    address = str(node.directory / "containerd" / "containerd.sock")
+    command = ["ctr", "--address", address, "--namespace", "k8s.io", "tasks", "start", "--detach", "--null-io", made]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    node.run(node.cri.remove_container(made))
+    assert made not in [container["id"] for container in node.run(node.cri.list_containers())]
+    node.delete("host-of-half", 0)
 
 
 def netns(node: TestNode) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from peavine.linux import mounts
-from tests.kubelet.node import TestNode
-from tests.kubelet.test_pods_on_containerd import FOREVER
+from tests.kubelet.node import NODE, TestNode
+from tests.kubelet.test_pods_on_containerd import FOREVER, state
 
 pytestmark = pytest.mark.root
 Object = dict[str, Any]
@@ -192,8 +192,6 @@ def test_local_disks_get_their_file_system_mounted(node: TestNode) -> None:
 
 
 def affinity() -> Object:
-    from tests.kubelet.node import NODE
-
     expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
     return {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
 
@@ -250,8 +248,6 @@ def test_huge_pages_are_counted_limited_and_mounted(node: TestNode) -> None:
     try:
         node.restart_kubelet()
         nodes = node.client.resource("v1", "nodes")
-        from tests.kubelet.node import NODE
-
         node.until(
             lambda: node.run(nodes.get(NODE))["status"]["allocatable"],
             lambda a: a.get("hugepages-2Mi") == "16Mi",
@@ -300,3 +296,71 @@ def test_trust_bundles_are_projected_each_certificate_once(node: TestNode) -> No
     node.delete("trusting", 0)
     for name in ("test.io:peavine:one", "test.io:peavine:two"):
         node.run(bundles.delete(name))
+
+
+def test_pods_get_certificates_that_a_signer_issues_for_them(node: TestNode) -> None:
+    import base64
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    requests = node.client.resource("certificates.k8s.io/v1", "podcertificaterequests")
+    source = {
+        "signerName": "test.io/pods",
+        "keyType": "ECDSAP256",
+        "credentialBundlePath": "bundle.pem",
+        "certificateChainPath": "chain.pem",
+        "userAnnotations": {"test.io/role": "tester"},
+    }
+    mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    projected = [{"name": "v", "projected": {"sources": [{"podCertificate": source}]}}]
+    made = node.create(node.pod("certified", {**FOREVER, **mount}, volumes=projected))
+    (request,) = node.until(lambda: node.run(requests.list("default"))["items"], bool, "the kubelet asks", 30)
+    spec = request["spec"]
+    assert (spec["podName"], spec["podUID"]) == ("certified", made["metadata"]["uid"])
+    assert spec["serviceAccountName"] == "default" and spec["nodeName"] == NODE
+    assert spec["unverifiedUserAnnotations"] == {"test.io/role": "tester"}
+    # The signer: it takes nothing from the request but the public key.
+    stub = x509.load_der_x509_csr(base64.b64decode(spec["stubPKCS10Request"]))
+    assert stub.is_signature_valid
+    pki = node.directory / "pki"
+    authority = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes())
+    key = serialization.load_pem_private_key((pki / "ca.key").read_bytes(), None)
+    begins = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    ends = begins + datetime.timedelta(hours=2)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "certified")])
+    issued = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(authority.subject)
+        .public_key(stub.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    chain = issued.public_bytes(serialization.Encoding.PEM).decode()
+
+    def stamp(when: datetime.datetime) -> str:
+        return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    condition = {"type": "Issued", "status": "True", "reason": "Test", "message": ""}
+    condition["lastTransitionTime"] = stamp(begins)
+    status = {
+        "conditions": [condition],
+        "certificateChain": chain,
+        "notBefore": stamp(begins),
+        "notAfter": stamp(ends),
+        "beginRefreshAt": stamp(begins + datetime.timedelta(hours=1)),
+    }
+    name_ = request["metadata"]["name"]
+    node.run(requests.patch(name_, {"status": status}, "default", subresource="status"))
+    pod = node.wait("certified", lambda p: state(p)["ready"], "it starts", 60)
+    assert node.exec(pod, "cat", "/v/chain.pem").strip() == chain.strip()
+    bundle = node.exec(pod, "cat", "/v/bundle.pem").encode()
+    private = serialization.load_pem_private_key(bundle, None)
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert private.public_key().public_bytes(*form) == issued.public_key().public_bytes(*form)
+    node.delete("certified", 0)
+    node.run(requests.delete(name_, "default"))

@@ -213,6 +213,7 @@ def test_claimed_devices_are_prepared_injected_and_given_back(node: TestNode, ve
         node.until(lambda: len(calls(where)), lambda n: n == prepared, "nothing is prepared twice")
         node.delete(name)
         assert calls(where)[prepared:] == [("unprepare", {"claims": [wanted]})]
+        node.run(node.client.resource("resource.k8s.io/v1", "resourceclaims").delete(f"claim-{version}", "default"))
 
 
 def test_the_scheduler_allocates_what_the_driver_offers_and_the_kubelet_prepares_it(node: TestNode) -> None:
@@ -220,7 +221,7 @@ def test_the_scheduler_allocates_what_the_driver_offers_and_the_kubelet_prepares
     offered = {
         "driver": drivers.DRA_DRIVER,
         "nodeName": NODE,
-        "pool": {"name": "pool", "generation": 1, "resourceSliceCount": 1},
+        "pool": {"name": "scheduled", "generation": 1, "resourceSliceCount": 1},
         "devices": [{"name": "gpu-0"}],
     }
     request = {"name": "gpu", "exactly": {"deviceClassName": "scheduled-gpus"}}

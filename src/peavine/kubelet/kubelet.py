@@ -162,6 +162,7 @@ class Kubelet:
                 node_name=self.options.node_name,
                 clock=self.clock,
                 get=lambda version, plural, ns, name: client.resource(version, plural).get(name, ns),
+                create=lambda version, plural, ns, body: client.resource(version, plural).create(body, ns),
                 list=self._list,
                 ensure_image=self._ensure_volume_image,
             )
@@ -293,7 +294,7 @@ class Kubelet:
     def neighbours(self, worker: PodWorker) -> list[PodWorker]:
         """The other pods of its node that hold resources."""
         found = self._by_node.get(worker.node_name, set())
-        return [w for w in found if w is not worker and w.admitted and not w.finished]
+        return [w for w in found if w is not worker and not w.finished and (w.admitted or _has_run(w))]
 
     def shared(self, pod: Object) -> Held:
         """What the pod holds of its node; pods that hold the same share one answer."""
@@ -577,6 +578,12 @@ class Kubelet:
         from peavine.kubelet.housekeeping import Housekeeping
 
         await Housekeeping(self).run()
+
+
+def _has_run(worker: PodWorker) -> bool:
+    """Whether a pod that this kubelet has not looked at yet was running when it started: it holds what it held."""
+    status = worker.pod.get("status") or {}
+    return bool(status.get("startTime")) and status.get("phase") not in ("Succeeded", "Failed")
 
 
 def _slim_service(service: Object) -> Object:

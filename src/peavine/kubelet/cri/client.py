@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
 
+from peavine.base.clock import REAL
 from peavine.kubelet.cri.runtime import ExecResult, Message, RpcError, RuntimeEvent
 from peavine.kubelet.rpc import Channel, Codec
+
+log = logging.getLogger(__name__)
 
 RUNTIME, IMAGE = "/runtime.v1.RuntimeService/", "/runtime.v1.ImageService/"
 CALL_SECONDS_MAX = 120.0
@@ -19,11 +24,14 @@ Envelope: namespace=2:string topic=3:string event=4:Any
 Any: type_url=1:string value=2:bytes
 Empty:
 KillRequest: container_id=1:string exec_id=2:string signal=3:uint32 all=4:bool
+DeleteTask: container_id=1:string
 ListStatusesRequest: filters=1:string*
 ListStatusesResponse: statuses=1:Ingest*
 Ingest: ref=3:string offset=4:int64 total=5:int64
 TaskExit: container_id=1:string id=2:string pid=3:uint32 exit_status=4:uint32
 """
+_TASKS = "/containerd.services.tasks.v1.Tasks/"
+TASK_END_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # containerd keeps what CRI made in a namespace of this name.
 _NAMESPACE = (("containerd-namespace", "k8s.io"),)
 _CRI_EVENTS = {0: "created", 1: "started", 2: "exited", 3: "deleted"}
@@ -85,13 +93,44 @@ class CriClient:
         channel = Channel(self.endpoint, Codec(_CONTAINERD))
         try:
             request = {"container_id": container_id, "signal": number}
-            path = "/containerd.services.tasks.v1.Tasks/Kill"
-            await channel.call(path, "KillRequest", "Empty", request, 10, metadata=_NAMESPACE)
+            await channel.call(_TASKS + "Kill", "KillRequest", "Empty", request, 10, metadata=_NAMESPACE)
         finally:
             await channel.close()
 
     async def remove_container(self, container_id: str) -> None:
-        await self._call(RUNTIME + "RemoveContainer", {"container_id": container_id})
+        """Also one that containerd believes never to have started although it runs: the start was cut off, with the
+        kubelet that had asked for it."""
+        request = {"container_id": container_id}
+        try:
+            await self._call(RUNTIME + "RemoveContainer", request)
+        except RpcError as error:
+            if error.code != "FAILED_PRECONDITION" or "running task" not in error.message:
+                raise
+            await self._end_task(container_id)
+            await self._call(RUNTIME + "RemoveContainer", request)
+
+    async def _end_task(self, container_id: str) -> None:
+        """Kill and forget what containerd itself runs for a container, past CRI."""
+        channel = Channel(self.endpoint, Codec(_CONTAINERD))
+        try:
+            kill = {"container_id": container_id, "signal": int(signal.SIGKILL), "all": True}
+            for wait in TASK_END_SECONDS:
+                try:
+                    await channel.call(_TASKS + "Kill", "KillRequest", "Empty", kill, 10, metadata=_NAMESPACE)
+                except RpcError as error:
+                    log.debug("task of %s: %s", container_id, error)
+                try:
+                    wanted = {"container_id": container_id}
+                    await channel.call(_TASKS + "Delete", "DeleteTask", "Empty", wanted, 10, metadata=_NAMESPACE)
+                    return
+                except RpcError as error:
+                    if error.code == "NOT_FOUND":
+                        return
+                    log.info("task of %s: %s", container_id, error)
+                # It has to have stopped first, and nothing tells us when.
+                await REAL.sleep(wait)
+        finally:
+            await channel.close()
 
     async def container_status(self, container_id: str) -> Message:
         return (await self._call(RUNTIME + "ContainerStatus", {"container_id": container_id})).get("status") or {}

@@ -11,6 +11,7 @@ from peavine.kubelet.pods import downward
 from peavine.kubelet.pods.environment import ConfigError, ObjectMissing
 from peavine.kubelet.volumes import payload
 from peavine.kubelet.volumes.payload import File
+from peavine.kubelet.volumes.podcertificates import Issued, PodCertificates
 from peavine.kubelet.volumes.source import Ready, VolumeHost
 from peavine.linux import mounts
 from peavine.machinery.errors import ApiError
@@ -126,12 +127,13 @@ class Projected(_Objects):
     def __init__(self) -> None:
         # (directory, path) -> (token, when it was made, when it ends)
         self._tokens: dict[tuple[str, str], tuple[str, float, float]] = {}
+        self._certificates = PodCertificates()
 
     async def set_up(self, host: VolumeHost, pod: Object, volume: Object, where: Path) -> Ready:
         spec = volume["projected"]
         namespace, mode = pod["metadata"]["namespace"], spec.get("defaultMode", MODE_DEFAULT)
         files: dict[str, File] = {}
-        for source in spec.get("sources") or []:
+        for number, source in enumerate(spec.get("sources") or []):
             if part := source.get("configMap"):
                 files |= await _object_files(host, "ConfigMap", namespace, part.get("name", ""), part, mode)
             elif part := source.get("secret"):
@@ -140,6 +142,9 @@ class Projected(_Objects):
                 files |= _downward_files(host, pod, part.get("items") or [], mode)
             elif part := source.get("serviceAccountToken"):
                 files[part["path"]] = await self._token(host, pod, part, where, mode)
+            elif part := source.get("podCertificate"):
+                issued = await self._certificates.get(host, pod, part, (str(where), number))
+                files |= _certificate_files(pod, part, issued, mode)
             elif part := source.get("clusterTrustBundle"):
                 files[part["path"]] = File(await _trust_bundle(host, part), mode)
         _write(where, files, pod, memory=True)
@@ -160,21 +165,33 @@ class Projected(_Objects):
                     raise
                 token, now, expires = kept
             kept = self._tokens[key] = (token, now, expires)
-        context = (pod.get("spec") or {}).get("securityContext") or {}
-        users = {
-            (c.get("securityContext") or {}).get("runAsUser", context.get("runAsUser"))
-            for c in (pod.get("spec") or {}).get("containers") or []
-        }
-        user = users.pop() if len(users) == 1 else None
-        # Readable for the one user that all containers run as; else for everyone in the pod.
-        if fs_group(pod) is not None or user is not None:
-            mode = 0o600
-        return File(kept[0].encode(), mode, user)
+        return _private(pod, kept[0].encode(), mode)
 
     async def tear_down(self, host: VolumeHost, where: Path) -> None:
         for key in [key for key in self._tokens if key[0] == str(where)]:
             del self._tokens[key]
+        self._certificates.forget(str(where))
         await super().tear_down(host, where)
+
+
+def _private(pod: Object, content: bytes, mode: int) -> File:
+    """Readable for the one user that all containers run as; else for everyone in the pod."""
+    context = (pod.get("spec") or {}).get("securityContext") or {}
+    users = {
+        (c.get("securityContext") or {}).get("runAsUser", context.get("runAsUser"))
+        for c in (pod.get("spec") or {}).get("containers") or []
+    }
+    user = users.pop() if len(users) == 1 else None
+    return File(content, 0o600 if fs_group(pod) is not None or user is not None else mode, user)
+
+
+def _certificate_files(pod: Object, part: Object, issued: Issued, mode: int) -> dict[str, File]:
+    contents = {
+        "credentialBundlePath": issued.key + issued.chain,
+        "keyPath": issued.key,
+        "certificateChainPath": issued.chain,
+    }
+    return {part[field]: _private(pod, content, mode) for field, content in contents.items() if part.get(field)}
 
 
 def _is_old(made: float, expires: float, now: float) -> bool:

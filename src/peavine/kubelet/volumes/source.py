@@ -44,6 +44,8 @@ class VolumeHost:
     node_name: str = ""
     clock: Clock = REAL
     get: Callable[[str, str, str | None, str], Awaitable[Object]] | None = None
+    # (apiVersion, plural, namespace, object) -> the object as it was made
+    create: Callable[[str, str, str, Object], Awaitable[Object]] | None = None
     list: Callable[[str, str], Awaitable[list[Object]]] | None = None
     ensure_image: Callable[[Object, str, str], Awaitable[str]] | None = None
     drivers: dict[str, Any] = field(default_factory=dict)
