@@ -43,6 +43,21 @@ def condition(kubectl, namespace, what, type_):
     return any(c["type"] == type_ and c["status"] == "True" for c in found)
 
 
+@pytest.fixture(scope="module")
+def busy(kubectl):
+    """A namespace whose one pod uses all the CPU that it may, and an autoscaler; measuring it takes half a minute."""
+    name = "e2e-busy"
+    kubectl("create", "namespace", name)
+    deployment = workload("Deployment", "busy", ["sh", "-c", "while true; do :; done"], replicas=1)
+    resources = {"requests": {"cpu": "50m"}, "limits": {"cpu": "100m"}}
+    deployment["spec"]["template"]["spec"]["containers"][0]["resources"] = resources
+    apply(kubectl, name, deployment)
+    kubectl("autoscale", "-n", name, "deployment/busy", "--cpu-percent=50", "--max=2")
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.usefixtures("busy")
 def test_long_running_kinds_keep_their_pods(kubectl, namespace):
     claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
     claim["spec"]["resources"] = {"requests": {"storage": "1Mi"}}
@@ -122,3 +137,9 @@ def test_jobs_end_and_cron_jobs_begin_them(kubectl, namespace):
     until(lambda: status(kubectl, namespace, "cronjob/cron").get("lastSuccessfulTime"), 60)
     kubectl("delete", "-n", namespace, "cronjob/cron")
     until(lambda: not kubectl.json("get", "jobs", "-n", namespace, "-l", "!app")["items"], 60)
+
+
+def test_an_autoscaler_follows_what_kubelets_measure(kubectl, busy):
+    until(lambda: kubectl.json("get", "-n", busy, "deployment/busy")["spec"]["replicas"] == 2, 120)
+    found = kubectl.json("get", "-n", busy, "hpa/busy")["status"]["currentMetrics"]
+    assert found[0]["resource"]["current"]["averageUtilization"] > 50
