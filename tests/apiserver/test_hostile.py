@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.apiserver.inside import MAPS, Client, config_map, serving
+from tests.apiserver.inside import MAPS, Client, config_map, request_bytes, serving
 from tests.apiserver.test_objects import PODS, run
 
 DEEP = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
@@ -207,3 +207,25 @@ def test_a_flood_of_broken_requests_leaves_the_server_serving(tmp_path):
             assert (await api("GET", "/api/v1/pods")).status == 200
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("query", ["", "?watch=1", "?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"])
+def test_readers_that_leave_amid_a_large_answer_are_no_failure_of_the_server(tmp_path, caplog, query):
+    async def main():
+        async with serving(tmp_path) as api:
+            for i in range(12):
+                assert (await api("POST", MAPS, config_map(f"m{i}", value="x" * 900_000))).status == 201
+            for _ in range(4):
+                _, leaving = await api.open()
+                leaving.transport.pause_reading()
+                leaving.write(request_bytes("GET", MAPS + query))
+                async with asyncio.timeout(20):
+                    while not any(connection.paused for connection in api.server.http.connections):
+                        await asyncio.sleep(0.01)
+                    leaving.transport.abort()
+                    while api.server.http.connections:
+                        await asyncio.sleep(0.01)
+            assert (await api("GET", "/readyz")).body == b"ok"
+
+    asyncio.run(main())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -145,6 +145,8 @@ async def watch(registry: Registry, exchange: Exchange, kind: Kind, namespace: s
             connection.on_writable = sink.flush
             sink.flush()
             await _until_end(options, sink, watcher, registry)
+    except* ConnectionError as gone:  # amid the initial events, or where a converted event was to be sent
+        raise ConnectionResetError("the client went away") from gone
     finally:
         cached.unwatch(watcher)
         connection.on_writable = connection.on_lost = None
