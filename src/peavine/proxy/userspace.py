@@ -164,6 +164,8 @@ class _Relays:
     def _start(self, relay: _Relay) -> None:
         assert self._tasks is not None
         relay.task = self._tasks.start(relay.run(self._tasks), name="relay")
+        # Not before the loop has forgotten the descriptor: a new connection may be given the same number at once.
+        relay.task.add_done_callback(lambda _: relay.listener.close())
 
     def _call(self, work: Callable[[], Any]) -> None:
         done: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -208,7 +210,6 @@ class _Relay:
     def shut(self) -> None:
         if self.task is not None:
             self.task.cancel()
-        self.listener.close()
 
     def choose(self, client: str) -> Endpoint | None:
         if not self._endpoints:
