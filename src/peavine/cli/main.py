@@ -92,6 +92,7 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     if find is not None:
         found = find(rest)
         if found is None:
+            print(_subcommands(name, getattr(module, "SUBCOMMANDS", {})), end="")
             return 0 if "--help" in rest or "-h" in rest or not rest else 1
         module, command, rest = found
         command = f"{name} {command}".strip()
@@ -148,6 +149,12 @@ async def _awaited(module: ModuleType, session: Session) -> int:
         session.out.flush()
         if session._client is not None:
             session._client.close()
+
+
+def _subcommands(name: str, known: dict[str, str]) -> str:
+    lines = [f"  {sub:18}{text.rstrip('.')}" for sub, text in sorted(known.items())]
+    rest = f'\nUse "kubectl {name} <command> --help" for more information about a given command.\n'
+    return "\nAvailable Commands:\n" + "\n".join(lines) + "\n" + rest if lines else ""
 
 
 def _plugin(words: list[str], at: int) -> int:
