@@ -201,17 +201,11 @@ def _attribute(device: Device, name: str) -> Any:
 
 @lru_cache(maxsize=1024)
 def _program(text: str) -> Any:
-    from peavine.machinery.cel import CompileError, Environment, map_of, object_of
-    from peavine.machinery.cel.types import BOOL, DYN, STRING
+    from peavine.machinery.cel import CompileError
+    from peavine.machinery.cel.devices import environment
 
-    fields = {
-        "driver": STRING,
-        "attributes": map_of(STRING, map_of(STRING, DYN)),
-        "capacity": map_of(STRING, map_of(STRING, DYN)),
-        "allowMultipleAllocations": BOOL,
-    }
     try:
-        return Environment({"device": object_of(fields)}).compile(text, "bool")
+        return environment().compile(text, "bool")
     except CompileError:
         return None
 
