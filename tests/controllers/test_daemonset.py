@@ -1,5 +1,7 @@
 import asyncio
+import json
 
+from peavine.controllers.history import template_patch
 from tests.controllers.conftest import cluster, eventually, workload
 
 
@@ -115,3 +117,9 @@ async def _updated(client, sets, count):
         and status.get("updatedNumberScheduled") == status.get("numberAvailable") == count
         and {p["spec"]["containers"][0]["image"] for p in pods} == {"web:2"}
     )
+
+
+def test_a_revisions_data_has_its_keys_in_order_as_clients_in_go_compare_bytes():
+    template = {"spec": {"hostNetwork": True, "containers": [{"name": "c", "image": "i"}]}, "metadata": {"labels": {}}}
+    patch = json.dumps(template_patch({"spec": {"template": template}}))
+    assert patch == json.dumps(json.loads(patch), sort_keys=True)

@@ -9,6 +9,8 @@ import json
 from functools import partial
 from typing import Any
 
+import orjson
+
 from peavine.api.apps.revisions import fnv32a, safe_encode
 from peavine.controllers.controller import Controller, Object
 from peavine.controllers.ownership import (
@@ -108,5 +110,8 @@ async def _yes() -> bool:
 
 
 def template_patch(owner: Object) -> Object:
-    """The data of a revision: the template, to be put in place of what is there."""
-    return {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    """The data of a revision: the template, to be put in place of what is there; with its keys in order, as Go writes
+    maps: clients in Go compare the bytes."""
+    patch = {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    ordered: Object = orjson.loads(orjson.dumps(patch, option=orjson.OPT_SORT_KEYS))
+    return ordered
