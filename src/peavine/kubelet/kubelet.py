@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 REPORTS_AT_ONCE_MAX = 8
+PREEMPTION_SECONDS_MAX = 120.0
 # A duty of the kubelet that failed for reasons nobody thought of is begun again after this.
 BROKEN_SECONDS = 5.0
 
@@ -400,7 +401,11 @@ class Kubelet:
             victim.more_conditions.append({**condition, "message": shown})
             own = (victim.pod.get("spec") or {}).get("terminationGracePeriodSeconds")
             victim.end(float(30 if own is None else own), forced=("Failed", "Preempting", message))
+        until = self.clock.monotonic() + PREEMPTION_SECONDS_MAX
         while any(not victim.finished and not victim.removed for victim in chosen):
+            if self.clock.monotonic() > until:
+                # Others wait to be admitted: one victim that will not end must not hold them all up.
+                return
             await self.clock.sleep(0.1)
 
     def _refusal(self, worker: PodWorker) -> tuple[str, str] | None:

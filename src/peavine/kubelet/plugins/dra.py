@@ -248,6 +248,9 @@ class DynamicResources:
 
     async def unprepare(self, uid: str) -> None:
         """The pod has ended: what nobody else here uses is given back. Raises DynamicError; may be repeated."""
+        if not any(uid in claim["pods"] for claim in self._claims.values()):
+            # Most pods: they need not wait for a driver that answers somebody else.
+            return
         async with self._lock:
             for claim in [c for c in self._claims.values() if uid in c["pods"]]:
                 if claim["pods"] == [uid]:
