@@ -1,8 +1,12 @@
 # ruff: noqa: E501
+import importlib
+
 import pytest
 
 from peavine.cli.failures import CliError
 from peavine.cli.flags import Flag, array, boolean, duration, integer, parse, string, strings
+from peavine.cli.main import COMMANDS, main
+from peavine.client.blocking import drive
 
 FLAGS = (
     string("namespace", "n"), string("output", "o"), boolean("watch", "w"), boolean("quiet", "q"), integer("tail", default=-1),
@@ -52,3 +56,25 @@ def test_wrong_flags_are_refused_in_upstreams_words(line, message):
     with pytest.raises(CliError) as error:
         parse(FLAGS, line, "get")
     assert str(error.value) == f"{message}\nSee 'kubectl get --help' for usage."
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_global_flags_may_stand_before_between_and_after_the_words_of_a_command(command, monkeypatch):
+    module = importlib.import_module(f"peavine.cli.commands.{COMMANDS[command]}")
+    seen = []
+
+    async def run(session, flags):
+        seen.append((flags["namespace"], flags["context"], flags["kubeconfig"], flags.arguments[-1:]))
+        return 0
+
+    for sub in getattr(module, "SUBCOMMANDS", {"": ""}):
+        words = [command, *([sub] if sub else [])]
+        words += {"secret": ["generic"], "service": ["clusterip"]}.get(sub, []) if command == "create" else []
+        with monkeypatch.context() as patch:
+            patch.setattr("peavine.cli.main._awaited", lambda module, session: run(session, session.flags))
+            patch.setattr("asyncio.run", drive)
+            for at in range(len(words) + 1):
+                line = [*words[:at], "-n", "space", "--context", "c", "--kubeconfig=k", *words[at:], "last"]
+                seen.clear()
+                assert main(line) == 0, line
+                assert seen == [("space", "c", "k", ["last"])], line

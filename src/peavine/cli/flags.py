@@ -53,6 +53,18 @@ class Parsed:
         return self.values.get(name, default)
 
 
+def first_word(words: list[str], flags: Iterable[Flag]) -> int | None:
+    """Where the first word stands that is neither a flag nor the value of one."""
+    flags = [flag for flag in flags if flag.kind != "bool" and flag.bare is None]
+    takes_value = {f"--{flag.name}" for flag in flags} | {f"-{flag.short}" for flag in flags if flag.short}
+    at = 0
+    while at < len(words):
+        if not words[at].startswith("-"):
+            return at
+        at += 2 if words[at] in takes_value else 1
+    return None
+
+
 def parse(flags: Iterable[Flag], line: list[str], command: str, *, stop_at_argument: bool = False) -> Parsed:
     """Raises CliError in upstream's words. `stop_at_argument` leaves everything from the first argument on alone."""
     by_name = {flag.name: flag for flag in flags}

@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from peavine.cli.failures import CliError, shown_api_error
-from peavine.cli.flags import GLOBAL, parse
+from peavine.cli.flags import GLOBAL, first_word, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ HIDDEN = {"__complete": "complete", "__completeNoDesc": "complete"}
 def main(argv: list[str]) -> int:
     """Run one command line; the exit code."""
     words = list(argv)
-    at, flags_before = _command_at(words)
+    at = first_word(words, GLOBAL)
+    flags_before = words[:at]
     if at is None:
         if "--version" in words:
             words.append("version")
@@ -69,18 +70,6 @@ def main(argv: list[str]) -> int:
         return 130
 
 
-def _command_at(words: list[str]) -> tuple[int | None, list[str]]:
-    """Where the command's name stands: global flags may come before it."""
-    takes_value = {f"--{flag.name}" for flag in GLOBAL if flag.kind != "bool"}
-    takes_value |= {f"-{flag.short}" for flag in GLOBAL if flag.short and flag.kind != "bool"}
-    at = 0
-    while at < len(words):
-        if not words[at].startswith("-"):
-            return at, words[:at]
-        at += 2 if words[at] in takes_value else 1
-    return None, words
-
-
 def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     from peavine.cli.session import Session
     from peavine.client.response import Unreachable
@@ -90,6 +79,9 @@ def _run(module: ModuleType, name: str, rest: list[str]) -> int:
     find = getattr(module, "subcommand", None)
     command = name
     if find is not None:
+        at = first_word(rest, (*GLOBAL, *module.FLAGS))
+        if at:  # flags may stand between a command and its subcommand
+            rest = [rest[at], *rest[:at], *rest[at + 1 :]]
         found = find(rest)
         if found is None:
             print(_subcommands(name, getattr(module, "SUBCOMMANDS", {})), end="")

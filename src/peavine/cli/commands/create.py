@@ -8,7 +8,19 @@ from typing import Any
 
 from peavine.cli.changes import Changes
 from peavine.cli.failures import CliError
-from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, FILES, PRINTING, SELECTOR, Flag, Parsed, boolean, string
+from peavine.cli.flags import (
+    DRY_RUN,
+    FIELD_MANAGER,
+    FILES,
+    GLOBAL,
+    PRINTING,
+    SELECTOR,
+    Flag,
+    Parsed,
+    boolean,
+    first_word,
+    string,
+)  # fmt: skip
 from peavine.cli.resources import Target, file_targets, has_files
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
@@ -28,8 +40,8 @@ FLAGS = (
 def subcommand(rest: list[str]) -> tuple[ModuleType, str, list[str]]:
     from peavine.cli.commands import generators
 
-    words = [word for word in rest if not word.startswith("-")]
-    if words and not any(word.startswith(("-f", "--filename", "--raw", "-k")) for word in rest):
+    named = first_word(rest, (*GLOBAL, *FLAGS)) is not None
+    if named and not any(word.startswith(("-f", "--filename", "--raw", "-k")) for word in rest):
         return generators.find(rest)
     return sys.modules[__name__], "", rest
 

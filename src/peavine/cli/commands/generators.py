@@ -13,7 +13,20 @@ from typing import Any, cast
 from peavine.cli.changes import Changes
 from peavine.cli.commands.create import SAVE_CONFIG, VALIDATE, create
 from peavine.cli.failures import CliError
-from peavine.cli.flags import DRY_RUN, FIELD_MANAGER, PRINTING, Flag, Parsed, array, boolean, integer, string, strings
+from peavine.cli.flags import (
+    DRY_RUN,
+    FIELD_MANAGER,
+    GLOBAL,
+    PRINTING,
+    Flag,
+    Parsed,
+    array,
+    boolean,
+    first_word,
+    integer,
+    string,
+    strings,
+)  # fmt: skip
 from peavine.cli.resources import Target
 from peavine.cli.session import Session
 from peavine.machinery.errors import ApiError
@@ -32,9 +45,10 @@ def find(rest: list[str]) -> tuple[ModuleType, str, list[str]]:
 
         return create_token, name, rest
     if name in ("secret", "service"):
-        at = next((i for i, word in enumerate(rest) if not word.startswith("-")), -1)
-        if at < 0:
+        second = first_word(rest, (*GLOBAL, *_SHARED))
+        if second is None:
             raise CliError(_types_of(name), bare=True)
+        at = second
         name = f"{name} {rest[at]}"
         rest = rest[:at] + rest[at + 1 :]
     if name not in _GENERATORS:
