@@ -179,3 +179,15 @@ async def test_a_refused_pod_does_not_stop_the_others_of_a_parallel_set(c):
     assert "exceeded quota" in (await c.until(lambda: c.messages("FailedCreate")))[0]
     await c.patch("ResourceQuota", "few", {"spec": {"hard": {"pods": "2"}}})
     await ready(c, 2)
+
+
+@on_cluster
+async def test_a_pod_that_lost_the_label_of_its_name_gets_it_back(c):
+    await c.create(stateful(1))
+    await ready(c, 1)
+    await c.patch("Pod", "web-0", {"metadata": {"labels": {"statefulset.kubernetes.io/pod-name": None}}})
+
+    async def restored():
+        return (await c.get("Pod", "web-0"))["metadata"]["labels"].get("statefulset.kubernetes.io/pod-name") == "web-0"
+
+    await c.until(restored)

@@ -156,7 +156,16 @@ class _Step:
         if "deletionTimestamp" in pod["metadata"]:
             return False
         await self._make_claims(ordinal)
+        await self._keep_identity(pod, ordinal)
         return self._available(pod)
+
+    async def _keep_identity(self, pod: Object, ordinal: int) -> None:
+        """The labels by which Services and people find one pod of the set are put back."""
+        meta = pod["metadata"]
+        wanted = {NAME_LABEL: meta["name"], INDEX_LABEL: str(ordinal)}
+        if not wanted.items() <= (meta.get("labels") or {}).items():
+            patch = {"metadata": {"uid": meta["uid"], "labels": wanted}}
+            await self.controller.control.pods.patch(meta["name"], patch, meta["namespace"])
 
     async def _create(self, ordinal: int) -> Object:
         revision = self._revision_for(ordinal)
