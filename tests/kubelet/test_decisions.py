@@ -436,9 +436,9 @@ def test_a_condition_that_somebody_else_changed_is_said_again_at_once() -> None:
     room = {"cpu": "1"}
     registrar = Registrar(Nobody(), Node("n", [], "n", room, room), Options("n", Path("/"), Path("/")))  # type: ignore[arg-type]
     registrar._object = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-    registrar.seen({"Ready": "True", "NetworkUnavailable": "False"})
+    registrar.seen({"Ready": "True", "NetworkUnavailable": "False"}, {})
     assert registrar._object is not None
-    registrar.seen({"Ready": "Unknown"})
+    registrar.seen({"Ready": "Unknown"}, {})
     assert registrar._object is None and registrar._nudge.is_set()
 
 

@@ -481,3 +481,22 @@ def test_a_node_registers_with_its_labels_and_taints_and_tells_how_it_is(node: T
         node.restart_kubelet()
         node.until(lambda: conditions(node), lambda c: c.get("Ready") == "True", "the node is Ready")
         node.run(nodes.patch(NODE, {"spec": {"taints": None}}))
+
+
+def test_resources_that_an_administrator_advertises_can_be_had(node: TestNode) -> None:
+    nodes = node.client.resource("v1", "nodes")
+    name = "example.com/dongle"
+    node.run(nodes.patch(NODE, {"status": {"capacity": {name: "4"}}}, subresource="status"))
+
+    def amounts() -> tuple[str | None, str | None]:
+        status = node.run(nodes.get(NODE))["status"]
+        return status["capacity"].get(name), status["allocatable"].get(name)
+
+    node.until(amounts, lambda found: found == ("4", "4"), "it is allocatable")
+    wanted = {"limits": {name: "1"}, "requests": {name: "1"}}
+    node.start_pod(node.pod("donglier", {**FOREVER, "resources": wanted}))
+    node.restart_kubelet()
+    node.until(amounts, lambda found: found == ("4", "4"), "it stays")
+    node.delete("donglier", 0)
+    node.run(nodes.patch(NODE, {"status": {"capacity": {name: None}}}, subresource="status"))
+    node.until(amounts, lambda found: found == (None, None), "it is gone")

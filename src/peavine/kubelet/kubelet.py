@@ -24,7 +24,7 @@ from peavine.kubelet.cri.runtime import Message, RpcError, Runtime
 from peavine.kubelet.images.puller import Puller
 from peavine.kubelet.node import admission
 from peavine.kubelet.node.admission import Held
-from peavine.kubelet.node.node import Node
+from peavine.kubelet.node.node import Node, extended
 from peavine.kubelet.node.registrar import Registrar
 from peavine.kubelet.objects import ObjectCache
 from peavine.kubelet.options import Options
@@ -281,7 +281,7 @@ class Kubelet:
     def _node_seen(self, old: Object, new: Object) -> None:
         registrar = self.registrars.get(new["metadata"]["name"])
         if registrar is not None:
-            registrar.seen(new["conditions"])
+            registrar.seen(new["conditions"], new["extended"])
 
     def _about_node(self, type_: str, reason: str, message: str) -> None:
         name = self.options.node_name
@@ -601,9 +601,10 @@ def _slim_service(service: Object) -> Object:
 
 
 def _slim_node(node: Object) -> Object:
-    meta, spec = node["metadata"], node.get("spec") or {}
+    meta, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
     return {
         "metadata": {k: meta[k] for k in ("name", "uid", "resourceVersion", "labels") if k in meta},
         "spec": {k: spec[k] for k in ("taints", "unschedulable", "podCIDR") if k in spec},
-        "conditions": {c["type"]: c["status"] for c in (node.get("status") or {}).get("conditions") or []},
+        "conditions": {c["type"]: c["status"] for c in status.get("conditions") or []},
+        "extended": extended(status.get("capacity") or {}),
     }

@@ -185,14 +185,12 @@ def _resources(pod: Object, node: Node, others: list[Held]) -> tuple[str, str] |
     for name, wanted in pod_requests(pod).items():
         if wanted.sign() <= 0 or name in by_claim:
             continue
-        capacity = parse_quantity(node.allocatable.get(name, "0"))
-        if name not in node.allocatable and name not in ("cpu", "memory", "ephemeral-storage"):
-            # An extended resource of nobody here.
-            used = ZERO
-        else:
-            used = ZERO
-            for other in others:
-                used = used + other.requests.get(name, ZERO)
+        if "/" in name and name not in node.allocatable:
+            # Nobody here manages it: whoever has advertised it answers for it, and the scheduler has counted it.
+            continue
+        capacity, used = parse_quantity(node.allocatable.get(name, "0")), ZERO
+        for other in others:
+            used = used + other.requests.get(name, ZERO)
         if capacity < used + wanted:
             in_milli = name == "cpu"
 

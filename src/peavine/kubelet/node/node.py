@@ -187,6 +187,16 @@ def conditions(node: Node, old: list[Object], now: float) -> list[Object]:
     return found
 
 
+def extended(capacity: Mapping[str, str]) -> dict[str, str]:
+    """Resources that are nobody's but a plugin's or an administrator's: those whose names have a domain."""
+    return {name: amount for name, amount in capacity.items() if "/" in name}
+
+
+def foreign(node: Node, status: Object) -> dict[str, str]:
+    """Extended resources of a reported status that no device plugin of this node has brought."""
+    return {k: v for k, v in extended(status.get("capacity") or {}).items() if k not in node.capacity}
+
+
 def node_status(node: Node, old: Object, now: float) -> Object:
     """The whole status; what others put into it (volumes attached, config) is not named here."""
     arch = architecture()
@@ -194,8 +204,9 @@ def node_status(node: Node, old: Object, now: float) -> Object:
     addresses.append({"type": "Hostname", "address": node.hostname})
     return {
         "addresses": addresses,
-        "capacity": node.capacity,
-        "allocatable": node.allocatable,
+        # What somebody else has advertised in the node's name stays, and can be had.
+        "capacity": {**(others := foreign(node, old)), **node.capacity},
+        "allocatable": {**others, **node.allocatable},
         "conditions": conditions(node, old.get("conditions") or [], now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
         "nodeInfo": {

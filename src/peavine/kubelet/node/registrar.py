@@ -13,7 +13,7 @@ from peavine.base.clock import REAL, Clock
 from peavine.base.lifetimes import scope
 from peavine.client.rest import Client
 from peavine.client.transport import Unreachable
-from peavine.kubelet.node.node import HEALTHY, Node, changed, node_object, node_status
+from peavine.kubelet.node.node import HEALTHY, Node, changed, extended, node_object, node_status
 from peavine.kubelet.options import Options
 from peavine.machinery.errors import ApiError
 
@@ -74,11 +74,17 @@ class Registrar:
         """Something about the node has changed: look now."""
         self._nudge.set()
 
-    def seen(self, conditions: dict[str, str]) -> None:
-        """Conditions of the Node as the API has them (type -> status): if somebody has changed one of ours (the
-        controller that counts leases says Unknown), it is said again at once."""
-        told = {c["type"]: c["status"] for c in ((self._object or {}).get("status") or {}).get("conditions") or []}
-        if any(conditions.get(type_, status) != status for type_, status in told.items() if type_ in HEALTHY):
+    def seen(self, conditions: dict[str, str], resources: dict[str, str]) -> None:
+        """What the API has of the Node: conditions (type -> status) and extended resources. If somebody has changed a
+        condition of ours (the controller that counts leases says Unknown), or has advertised a resource, it is said
+        again at once."""
+        if self._object is None:
+            return
+        status = self._object.get("status") or {}
+        told = {c["type"]: c["status"] for c in status.get("conditions") or []}
+        if resources != extended(status.get("capacity") or {}) or any(
+            conditions.get(type_, status) != status for type_, status in told.items() if type_ in HEALTHY
+        ):
             self._object = None
             self.nudge()
 
@@ -157,6 +163,10 @@ class Registrar:
         if not due and not changed(old, wanted):
             return
         patch = {"status": {k: v for k, v in wanted.items() if k == "conditions" or old.get(k) != v}}
+        if "allocatable" in patch["status"]:
+            # A merge keeps what a patch leaves out: what can be had no longer has to be named.
+            gone = dict.fromkeys((old.get("allocatable") or {}).keys() - wanted["allocatable"].keys())
+            patch["status"]["allocatable"] = {**patch["status"]["allocatable"], **gone}
         if patch["status"].get("addresses"):
             patch["status"]["addresses"] = [*patch["status"]["addresses"], {"$patch": "replace"}]
         answer = await self._nodes.patch(self.node.name, patch, type="strategic", subresource="status")

@@ -6,6 +6,7 @@ Devices given to a container are written down (checkpoint), so that a restarted 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -73,10 +74,14 @@ class Devices:
         self._plugins: dict[str, _Plugin] = {}
         # pod uid -> container -> resource -> device ids
         self._given: dict[str, dict[str, dict[str, list[str]]]] = {}
-        try:
-            self._given = json.loads(self._checkpoint.read_text())
-        except (OSError, ValueError):
-            self._given = {}
+        # Resources that plugins have ever brought: without their plugin there are none of them, but they are ours.
+        self._resources: set[str] = set()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._checkpoint.read_text())
+            self._given, self._resources = kept["pods"], set(kept["resources"])
+        for node in kubelet.nodes.values():
+            none = dict.fromkeys(self._resources, "0")
+            node.capacity, node.allocatable = {**node.capacity, **none}, {**node.allocatable, **none}
 
     @property
     def _checkpoint(self) -> Path:
@@ -104,6 +109,9 @@ class Devices:
         self.unregister(resource)
         plugin = _Plugin(resource, Channel(endpoint, Codec(CODEC)), options or {})
         self._plugins[resource] = plugin
+        if resource not in self._resources:
+            self._resources.add(resource)
+            self._save()
         plugin.task = self._kubelet.scope.start(self._watch(plugin), name=f"devices {resource}")
 
     async def register_found(self, resource: str, endpoint: str, versions: Sequence[str]) -> None:
@@ -266,7 +274,7 @@ class Devices:
 
     def _save(self) -> None:
         draft = self._checkpoint.with_suffix(".new")
-        draft.write_text(json.dumps(self._given))
+        draft.write_text(json.dumps({"pods": self._given, "resources": sorted(self._resources)}))
         draft.replace(self._checkpoint)
 
     async def hand_out(self, worker: PodWorker, container: Object, allocation: Allocation) -> None:
@@ -275,7 +283,7 @@ class Devices:
         for resource in limits:
             plugin = self._plugins.get(resource)
             if plugin is None:
-                if "/" in resource and not resource.startswith("kubernetes.io/") and resource in self._ever():
+                if resource in self._resources:
                     raise ConfigError(f"no registered plugin for resource {resource}")
                 continue
             chosen = self.given(worker.uid, container["name"], resource)
@@ -313,10 +321,6 @@ class Devices:
                     }
                     for m in part.get("mounts", [])
                 ]
-
-    def _ever(self) -> set[str]:
-        node = next(iter(self._kubelet.nodes.values()))
-        return set(node.capacity)
 
 
 def _is_near(plugin: _Plugin, device: str, nodes: frozenset[int]) -> bool:
