@@ -16,7 +16,7 @@ from peavine.machinery.meta import now
 from peavine.testing import AsyncCluster
 
 
-async def eventually(check, seconds=10.0, why=""):
+async def eventually(check, seconds=60.0, why=""):
     """The first true result of `check()`; looked at again and again until `seconds` have passed."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:

@@ -139,7 +139,8 @@ class Tracking:
             if not over and phase(pod) != "Succeeded" and (not failed or delayed is pod):
                 continue
             released.append(pod)
-            self._list(pod, failed or end == "Failed")
+            # Pods that a success ends are nobody's failure, in whichever step they are seen to be deleted.
+            self._list(pod, phase(pod) == "Failed" or (end != "Complete" and (failed or end == "Failed")))
             if sum(map(len, self.uncounted.values())) >= UNCOUNTED_MAX:
                 break
         if self.indexed:
