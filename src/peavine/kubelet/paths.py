@@ -24,9 +24,6 @@ class Paths:
     def volume(self, uid: str, plugin: str, name: str) -> Path:
         return self.pod(uid) / "volumes" / plugin.replace("/", "~") / name
 
-    def volume_device(self, uid: str, plugin: str, name: str) -> Path:
-        return self.pod(uid) / "volumeDevices" / plugin.replace("/", "~") / name
-
     def subpath(self, uid: str, volume: str, container: str, index: int) -> Path:
         return self.pod(uid) / "volume-subpaths" / volume / container / str(index)
 

@@ -53,7 +53,3 @@ async def import_bytes(endpoint: str, archive: bytes) -> list[str]:
         file.write(archive)
         file.flush()
         return await import_archive(endpoint, Path(file.name))
-
-
-async def export_archive(endpoint: str, path: str | os.PathLike[str], images: list[str]) -> None:
-    await _ctr(endpoint, "images", "export", str(path), *images)

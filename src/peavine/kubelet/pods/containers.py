@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from peavine.kubelet.cri.signals import CRI_NUMBERS
@@ -20,11 +19,6 @@ TERMINATION_PATH_DEFAULT = "/dev/termination-log"
 def log_path(container_name: str, attempt: int) -> str:
     """Relative to the pod's log directory."""
     return f"{container_name}/{attempt}.log"
-
-
-def pod_log_name(pod: Object) -> str:
-    meta = pod["metadata"]
-    return f"{meta.get('namespace', 'default')}_{meta['name']}_{meta['uid']}"
 
 
 def kept_annotations(pod: Object, container: Object, restart_count: int) -> dict[str, str]:
@@ -85,7 +79,3 @@ def container_config(
     if cdi_devices:
         config["CDI_devices"] = [{"name": name} for name in cdi_devices]
     return config
-
-
-def termination_file(container_dir: Path, attempt: int) -> Path:
-    return container_dir / f"{attempt}"

@@ -54,10 +54,6 @@ class Request:
     def flag(self, name: str) -> bool:
         return self.first(name).lower() in ("1", "t", "true")
 
-    @property
-    def wants_upgrade(self) -> bool:
-        return "upgrade" in self.headers.get("connection", "").lower() and "upgrade" in self.headers
-
 
 @dataclass
 class Answer:
