@@ -147,7 +147,8 @@ async def test_a_success_policy_ends_the_job_and_its_other_pods(c):
     complete = await c.until_true("Job", "work", "Complete")
     status = await c.status("Job", "work")
     assert complete["reason"] == "SuccessPolicy" and complete["message"] == "Matched rules at index 0"
-    assert status["succeeded"] == 1 and status["completedIndexes"] == "1" and "failed" not in status
+    # Whether those that were stopped count as failed depends on who is first, as upstream: their kubelets, or the Job.
+    assert status["succeeded"] == 1 and status["completedIndexes"] == "1"
     assert "SuccessCriteriaMet" in true_conditions(status)
 
 
