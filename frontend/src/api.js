@@ -3,6 +3,7 @@
 const ROOT = "/api/k8s";
 const TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const PAGE_ROWS = 1000;
+const ATTEMPTS = 10;
 
 export class Failure extends Error {
   constructor(status, message, body) {
@@ -36,8 +37,8 @@ async function persistently(address, options) {
     try {
       return await fetch(address, options);
     } catch (error) {
-      if (options?.signal?.aborted || attempt === 4) throw error;
-      await pause(250 * attempt);
+      if (options?.signal?.aborted || attempt === ATTEMPTS) throw error;
+      await pause(Math.min(250 * attempt, 1000));
     }
   }
 }
@@ -175,6 +176,17 @@ export function may(verb, kind, { namespace, name, subresource } = {}) {
     rights.set(key, asked);
   }
   return rights.get(key);
+}
+
+// The list of a kind that discovery told; empty where it is not served, not allowed, or does not answer. What the user
+// may not list is not asked for.
+export async function listed(kind, { namespace, query, ...more } = {}) {
+  const none = { items: [], metadata: {} };
+  try {
+    return kind && (await may("list", kind, { namespace })) ? await get(pathOf(kind, namespace), query, more) : none;
+  } catch {
+    return none;
+  }
 }
 
 // --- lists and watches -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // What the dashboard's own process remembers of metrics: asked again and again while the page is in sight.
 
 import { useEffect, useState } from "preact/hooks";
-import { call } from "./api.js";
+import { call, discover, may } from "./api.js";
 
 const REFRESH_MS = 15_000;
 
@@ -22,7 +22,13 @@ export function useHistory(scope, query = "") {
       }
       timer = setTimeout(ask, REFRESH_MS);
     };
-    if (scope) ask();
+    // Where metrics are not served, or not for this user, nothing is asked.
+    const [, namespace] = /^namespaces\/(.*)\/pods$/.exec(scope) || [];
+    const served = async () => {
+      const kind = (await discover()).find((k) => k.group === "metrics.k8s.io" && k.plural === (scope === "nodes" ? "nodes" : "pods"));
+      return kind && (await may("list", kind, { namespace }));
+    };
+    served().then((yes) => yes && !ended.signal.aborted && ask(), () => {});
     return () => {
       ended.abort();
       clearTimeout(timer);

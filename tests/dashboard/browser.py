@@ -28,7 +28,8 @@ FLAGS = (
 
 
 class Page:
-    """One tab. `requests` are the addresses it asked for, `problems` what its console complained about."""
+    """One tab. `requests` are the addresses it asked for, `refused` those answered with 403, `problems` what its
+    console complained about."""
 
     def __init__(self, connection: Upgraded) -> None:
         self._connection = connection
@@ -36,6 +37,7 @@ class Page:
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.requests: list[str] = []
+        self.refused: list[str] = []
         self.problems: list[str] = []
 
     async def run(self) -> None:
@@ -51,6 +53,8 @@ class Page:
         params = told.get("params", {})
         if told.get("method") == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+        elif told.get("method") == "Network.responseReceived" and params["response"]["status"] == 403:
+            self.refused.append(params["response"]["url"])
         elif told.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
             # A test elsewhere that makes a network device breaks the browser's connections; the page asks again.
             if "ERR_NETWORK_CHANGED" not in params["entry"]["text"]:
@@ -112,6 +116,32 @@ class Page:
             e.dispatchEvent(new Event("{event}", {{ bubbles: true }}));
         }})()""")
 
+    async def upload(self, selector: str, *files: Path) -> None:
+        """Choose files in a file input."""
+        await self.until(f"document.querySelector({orjson.dumps(selector).decode()})")
+        document = await self.send("DOM.getDocument")
+        node = await self.send("DOM.querySelector", nodeId=document["root"]["nodeId"], selector=selector)
+        await self.send("DOM.setFileInputFiles", nodeId=node["nodeId"], files=[str(file) for file in files])
+
+    async def press(self, key: str, code: int, *, text: str = "", modifiers: int = 0) -> None:
+        """One key, as the keyboard sends it. `modifiers`: 2 is Ctrl, 8 is Shift."""
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        await self.send("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
+        await self.send("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    async def type(self, text: str) -> None:
+        await self.send("Input.insertText", text=text)
+
+    async def size(self, width: int, height: int = 800) -> None:
+        await self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+
+    async def prefer(self, scheme: str) -> None:
+        """ "dark" or "light"."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.send("Emulation.setEmulatedMedia", features=features)
+
     async def open(self, address: str) -> None:
         """Go to a page and wait for its script; again if the network changed meanwhile."""
         for _ in range(3):
@@ -125,11 +155,8 @@ class Page:
 
     async def screenshot(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> bytes:
         """A PNG."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.send("Emulation.setEmulatedMedia", features=[scheme])
-        await self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
+        await self.prefer("dark" if dark else "light")
+        await self.size(width, height)
         picture = await self.send("Page.captureScreenshot", format="png")
         return base64.b64decode(picture["data"])
 
@@ -150,11 +177,12 @@ async def browser() -> AsyncIterator[Page]:
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(60), scope() as tasks:
-            line = b""
-            while not line.startswith(b"DevTools listening on ws://"):
-                line = await process.stderr.readline()
-                assert line, "the browser ended"
+        async with scope() as tasks:
+            async with asyncio.timeout(60):
+                line = b""
+                while not line.startswith(b"DevTools listening on ws://"):
+                    line = await process.stderr.readline()
+                    assert line, "the browser ended"
             tasks.start(_drain(process.stderr))
             base = "http://" + line.decode().split("ws://")[1].split("/")[0]
             yield await _tab(Transport(base, None), tasks)

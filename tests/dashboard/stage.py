@@ -108,6 +108,19 @@ class Stage:
     async def create(self, plural: str, obj: Object) -> Object:
         return await self.cluster.client.resource(obj["apiVersion"], plural).create(obj)
 
+    async def crowd(self, count: int) -> None:
+        """Pods p-0000 and so on in a namespace of their own, that no scheduler takes."""
+        await self.cluster.create_namespace("crowd")
+        pods = self.cluster.client.resource("v1", "pods")
+        gate = asyncio.Semaphore(32)
+        spec = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "i"}]}
+
+        async def create(number: int) -> None:
+            async with gate:
+                await pods.create(thing("v1", "Pod", f"p-{number:04}", "crowd", spec=spec))
+
+        await asyncio.gather(*(create(number) for number in range(count)))
+
     async def get(self, api_version: str, plural: str, name: str) -> Object:
         return await self.cluster.client.resource(api_version, plural).get(name, NAMESPACE)
 
@@ -128,6 +141,7 @@ class Stage:
         await page.until("document.querySelector('.login')")
         page.problems.clear()
         page.requests.clear()
+        page.refused.clear()
         return page
 
     async def go(self, place: str) -> None:

@@ -1,11 +1,12 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, discover, get, may, whoAmI } from "../api.js";
+import { call, discover, get, listed, may, whoAmI } from "../api.js";
 import { looked, rates } from "../metrics.js";
 import { linkTo } from "../sections.js";
 import { age, t } from "../words.js";
 
 const REFRESH_MS = 5_000;
-const quietly = (promise, otherwise = { items: [] }) => promise.catch(() => otherwise);
+const SECOND_LOOK_MS = 1_500; // rates need two
+const quietly = (promise, otherwise) => promise.catch(() => otherwise);
 
 // A component without a Lease (it elects no leader) is known by its open watches: what only it watches, all at once.
 const WATCHES = {
@@ -15,23 +16,20 @@ const WATCHES = {
 
 async function look() {
   const kinds = await discover();
-  const mayList = (group, plural, about) => may("list", { group, plural }, about);
-  const list = async (path, group, plural, about, query) => ((await mayList(group, plural, about)) ? quietly(get(path, query)) : { items: [] });
-  const mayRead = (path) => may("get", { path });
-  const text = async (path, query) => ((await mayRead(path)) ? quietly(call("GET", path, { query, accept: "*/*" }).then((a) => a.text()), "") : "");
-  const [version, ready, metrics, leases, nodes, ranges, endpoints, system] = await Promise.all([
+  const kind = (group, plural) => kinds.find((k) => k.group === group && k.plural === plural);
+  const text = async (path, query) => ((await may("get", { path })) ? quietly(call("GET", path, { query, accept: "*/*" }).then((a) => a.text()), "") : "");
+  const [version, ready, metrics, leases, nodes, ranges, endpoints, services] = await Promise.all([
     quietly(get("/version"), {}),
     text("/readyz", { verbose: "1" }),
     text("/metrics"),
-    list("/apis/coordination.k8s.io/v1/leases", "coordination.k8s.io", "leases"),
-    list("/api/v1/nodes", "", "nodes"),
-    list("/apis/networking.k8s.io/v1/servicecidrs", "networking.k8s.io", "servicecidrs"),
-    list("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", "discovery.k8s.io", "endpointslices", { namespace: "default" }, { labelSelector: "kubernetes.io/service-name=kubernetes" }),
-    list("/api/v1/services", "", "services"),
+    listed(kind("coordination.k8s.io", "leases")),
+    listed(kind("", "nodes")),
+    listed(kind("networking.k8s.io", "servicecidrs")),
+    listed(kind("discovery.k8s.io", "endpointslices"), { namespace: "default", query: { labelSelector: "kubernetes.io/service-name=kubernetes" } }),
+    listed(kind("", "services")),
   ]);
   return {
-    node: kinds.find((k) => k.plural === "nodes" && !k.group),
-    service: kinds.find((k) => k.plural === "services" && !k.group),
+    node: kind("", "nodes"),
     version,
     checks: ready.split("\n").filter((line) => /^\[[+-]\]/.test(line)),
     counted: metrics ? looked(metrics) : null,
@@ -39,7 +37,7 @@ async function look() {
     nodes: nodes.items,
     ranges: ranges.items,
     endpoints: endpoints.items,
-    services: system.items,
+    services: services.items,
   };
 }
 
@@ -61,9 +59,11 @@ export function Architecture() {
       }
     };
     again();
+    const second = setTimeout(again, SECOND_LOOK_MS);
     const timer = setInterval(again, REFRESH_MS);
     return () => {
       ended = true;
+      clearTimeout(second);
       clearInterval(timer);
     };
   }, []);

@@ -128,7 +128,7 @@ function Summary({ kind, object }) {
       {object.status?.conditions?.length > 0 && (
         <>
           <h2>{t("Conditions")}</h2>
-          <div class="scroll"><table class="plain">
+          <div class="scroll" tabIndex={0}><table class="plain">
             <thead><tr><th>{t("Type")}</th><th>{t("Status")}</th><th>{t("Reason")}</th><th>{t("Message")}</th><th>{t("Age")}</th></tr></thead>
             <tbody>{object.status.conditions.map((c) => <tr key={c.type}><td>{c.type}</td><td>{c.status}</td><td>{c.reason}</td><td class="wrap">{c.message}</td><td>{age(c.lastTransitionTime)}</td></tr>)}</tbody>
           </table></div>
@@ -170,7 +170,7 @@ function Containers({ pod }) {
   return (
     <>
       <h2>{t("Containers")}</h2>
-      <div class="scroll"><table class="plain">
+      <div class="scroll" tabIndex={0}><table class="plain">
         <thead><tr><th>{t("Name")}</th><th>{t("Image")}</th><th>{t("State")}</th><th>{t("Restarts")}</th><th>{t("Ports")}</th><th>{t("Probes")}</th></tr></thead>
         <tbody>
           {[...(pod.spec.initContainers || []), ...pod.spec.containers].map((c) => {
@@ -198,7 +198,7 @@ function Events({ events }) {
     <>
       <h2>{t("Events")}</h2>
       {!events?.length ? <p class="nothing">{events ? t("Nothing here") : t("Loading…")}</p> : (
-        <div class="scroll"><table class="plain">
+        <div class="scroll" tabIndex={0}><table class="plain">
           <tbody>{events.map((e) => <tr key={e.metadata.uid}><td>{age(timeOf(e))}</td><td class={e.type === "Warning" ? "bad" : ""}>{e.reason}</td><td>{e.count || e.series?.count || 1}×</td><td class="wrap">{e.message}</td></tr>)}</tbody>
         </table></div>
       )}

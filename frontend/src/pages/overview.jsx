@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { discover, get, may, pathOf, table } from "../api.js";
+import { discover, listed, may, pathOf, table } from "../api.js";
 import { linkTo } from "../sections.js";
 import { useHistory } from "../history.js";
 import { Graph } from "../parts/graph.jsx";
@@ -15,20 +15,21 @@ const WORKLOADS = [
   ["batch", "jobs", (o) => [o.status?.succeeded || 0, o.spec.completions ?? 1, o.status?.conditions?.some((c) => c.type === "Failed" && c.status === "True")]],
 ];
 
+// Only the printed columns: of thousands of pods that is a tenth.
+async function podTable(kind) {
+  const none = { rows: [], columnDefinitions: [] };
+  return (await may("list", kind)) ? table(pathOf(kind), { includeObject: "None" }).catch(() => none) : none;
+}
+
 async function look() {
   const kinds = await discover();
   const kind = (group, plural) => kinds.find((k) => k.group === group && k.plural === plural);
-  const empty = { items: [] };
-  // What the user may not list is not asked for.
-  const list = async (group, plural, query, otherwise = empty, read = get) => {
-    const of = kind(group, plural);
-    return of && (await may("list", of)) ? read(pathOf(of), query).catch(() => otherwise) : otherwise;
-  };
+  const list = (group, plural, query) => listed(kind(group, plural), { query });
   const [nodes, warnings, pods, metrics, ...workloads] = await Promise.all([
     list("", "nodes"),
     list("", "events", { fieldSelector: "type=Warning", limit: 500 }),
-    list("", "pods", { includeObject: "None" }, { rows: [], columnDefinitions: [] }, table),
-    list("metrics.k8s.io", "nodes", {}, null),
+    podTable(kind("", "pods")),
+    list("metrics.k8s.io", "nodes"),
     ...WORKLOADS.map(([group, plural]) => list(group, plural)),
   ]);
   const status = pods.columnDefinitions.findIndex((c) => c.name === "Status");
@@ -38,7 +39,7 @@ async function look() {
   return {
     kinds: { node: kind("", "nodes"), of: (group, plural) => kind(group, plural) },
     nodes: nodes.items,
-    usage: metrics && Object.fromEntries(metrics.items.map((m) => [m.metadata.name, { cpu: quantity(m.usage.cpu), memory: quantity(m.usage.memory) }])),
+    usage: Object.fromEntries(metrics.items.map((m) => [m.metadata.name, { cpu: quantity(m.usage.cpu), memory: quantity(m.usage.memory) }])),
     phases,
     pods: pods.rows.length,
     warnings: warnings.items.map((e) => ({ ...e, when: when(e) })).sort((a, b) => (a.when < b.when ? 1 : -1)).slice(0, 12),
@@ -102,7 +103,7 @@ export function Overview() {
         ))}
       </div>
       <h2>{t("Nodes")}</h2>
-      <div class="scroll"><table class="plain">
+      <div class="scroll" tabIndex={0}><table class="plain">
         <thead><tr><th>{t("Name")}</th><th>{t("Status")}</th><th>{t("Version")}</th><th>{t("CPU")}</th><th>{t("Memory")}</th><th>{t("Age")}</th></tr></thead>
         <tbody>
           {seen.nodes.map((node) => {
@@ -122,7 +123,7 @@ export function Overview() {
       </table></div>
       <h2>{t("Recent warnings")}</h2>
       {seen.warnings.length === 0 ? <p class="nothing">{t("Nothing here")}</p> : (
-        <div class="scroll"><table class="plain">
+        <div class="scroll" tabIndex={0}><table class="plain">
           <tbody>
             {seen.warnings.map((e) => (
               <tr key={e.metadata.uid}><td>{age(e.when)}</td><td class="bad">{e.reason}</td><td>{e.involvedObject?.kind} {e.involvedObject?.namespace}/{e.involvedObject?.name}</td><td class="wrap">{e.message}</td></tr>

@@ -1,5 +1,5 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { discover, get } from "../api.js";
+import { discover, listed } from "../api.js";
 import { between, groupsOf, outside, policiesFor, portWords } from "../policies.js";
 import { linkTo } from "../sections.js";
 import { Columns } from "../parts/columns.jsx";
@@ -8,28 +8,29 @@ import { t } from "../words.js";
 const REFRESH_MS = 10_000;
 const PODS_MAX = 1000;
 const COLUMNS = ["Who may talk to it", "Pods", "Whom it may talk to"];
-const quietly = (promise) => promise.catch(() => null);
 
-// Pods of all namespaces where the user may see them, else of this one.
-async function everywhere(plural, root, namespace, query) {
-  return (await quietly(get(`${root}/${plural}`, query))) || (await quietly(get(`${root}/namespaces/${namespace}/${plural}`, query))) || { items: [] };
+// This namespace's, and those of all others where the user may see them (so many of them).
+async function everywhere(kind, namespace, query) {
+  const [own, all] = await Promise.all([listed(kind, { namespace, query }), listed(kind, { query })]);
+  return { items: [...own.items, ...all.items.filter((item) => item.metadata.namespace !== namespace)], cut: !!(own.metadata.continue || all.metadata.continue) };
 }
 
 async function look(namespace) {
   const kinds = await discover();
+  const kind = (group, plural) => kinds.find((k) => k.group === group && k.plural === plural);
   const [pods, policies, namespaces] = await Promise.all([
-    everywhere("pods", "/api/v1", namespace, { limit: PODS_MAX, fieldSelector: "status.phase!=Succeeded,status.phase!=Failed" }),
-    everywhere("networkpolicies", "/apis/networking.k8s.io/v1", namespace),
-    quietly(get("/api/v1/namespaces")),
+    everywhere(kind("", "pods"), namespace, { limit: PODS_MAX, fieldSelector: "status.phase!=Succeeded,status.phase!=Failed" }),
+    everywhere(kind("networking.k8s.io", "networkpolicies"), namespace),
+    listed(kind("", "namespaces")),
   ]);
-  const labels = new Map((namespaces?.items || []).map((n) => [n.metadata.name, n.metadata.labels || {}]));
+  const labels = new Map(namespaces.items.map((n) => [n.metadata.name, n.metadata.labels || {}]));
   const nameOf = (pod) => {
     const owner = pod.metadata.ownerReferences?.find((o) => o.controller);
     if (!owner) return pod.metadata.name;
     const hash = pod.metadata.labels?.["pod-template-hash"];
     return hash && owner.name.endsWith(`-${hash}`) ? owner.name.slice(0, -hash.length - 1) : owner.name;
   };
-  return { groups: groupsOf(pods.items, nameOf), policies: policies.items, namespaces: labels, kind: kinds.find((k) => k.plural === "networkpolicies" && k.group === "networking.k8s.io"), cut: !!pods.metadata?.continue };
+  return { groups: groupsOf(pods.items, nameOf), policies: policies.items, namespaces: labels, kind: kind("networking.k8s.io", "networkpolicies"), cut: pods.cut };
 }
 
 // NetworkPolicies of a namespace as a picture: who may talk to a group of pods, and whom it may talk to.

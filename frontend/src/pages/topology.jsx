@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { discover, get } from "../api.js";
+import { discover, get, listed } from "../api.js";
 import { linkTo } from "../sections.js";
 import { Columns } from "../parts/columns.jsx";
 import { t } from "../words.js";
@@ -9,21 +9,20 @@ const REFRESH_MS = 10_000;
 const PODS_MAX = 300;
 const COLUMNS = ["Ingress", "Service", "Workload", "Pod", "Node"];
 
-const quietly = (promise) => promise.catch(() => ({ items: [] }));
 const idOf = (kind, name) => `${kind}/${name}`;
 
 // What leads to what in one namespace: Ingress -> Service -> Pod <- ReplicaSet <- Deployment, Pod -> Node.
 async function look(namespace) {
   const kinds = await discover();
   const kind = (group, plural) => kinds.find((k) => k.group === group && k.plural === plural);
-  const list = (root, plural, query) => quietly(get(`${root}/namespaces/${namespace}/${plural}`, query));
+  const list = (group, plural, query) => listed(kind(group, plural), { namespace, query });
   const [ingresses, services, slices, sets, pods, nodes] = await Promise.all([
-    list("/apis/networking.k8s.io/v1", "ingresses"),
-    list("/api/v1", "services"),
-    list("/apis/discovery.k8s.io/v1", "endpointslices"),
-    list("/apis/apps/v1", "replicasets"),
-    list("/api/v1", "pods", { limit: PODS_MAX }),
-    quietly(get("/api/v1/nodes")),
+    list("networking.k8s.io", "ingresses"),
+    list("", "services"),
+    list("discovery.k8s.io", "endpointslices"),
+    list("apps", "replicasets"),
+    list("", "pods", { limit: PODS_MAX }),
+    listed(kind("", "nodes")),
   ]);
   const boxes = new Map();
   const lines = [];

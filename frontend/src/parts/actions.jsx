@@ -23,7 +23,8 @@ export function Actions({ kind, object, rights }) {
     setProblem("");
     try {
       await work();
-      setAsking("");
+      // Only a dialog's own work closes it: another may have been opened meanwhile.
+      if (asking) setAsking("");
     } catch (error) {
       setProblem(error.message);
     }

@@ -37,7 +37,7 @@ export function Drain({ kind, node, onClose }) {
         {!state && plan && <p>{plan.evict.length} {t("Pods")}</p>}
         {!state && plan?.stay.length > 0 && <ul class="states">{plan.stay.map(({ pod, why }) => <li key={pod.metadata.uid}>{pod.metadata.namespace}/{pod.metadata.name}: {t("stays")}, {t(WHY[why])}</li>)}</ul>}
         {!state && (left.length > 0 || force) && <label class="check"><input type="checkbox" checked={force} onChange={(e) => setForce(e.currentTarget.checked)} /> {t("Evict these as well")}</label>}
-        {state && <ul class="states" role="status">{Object.entries(state).map(([id, words]) => <li key={id} class={words === "gone" ? "good" : ""}>{id}: {t(words)}</li>)}</ul>}
+        {state && <div role="status"><ul class="states">{Object.entries(state).map(([id, words]) => <li key={id} class={words === "gone" ? "good" : ""}>{id}: {t(words)}</li>)}</ul></div>}
         {done && <p class="done" role="status">{t("Drained")}</p>}
         {problem && <p class="problem" role="alert">{problem}</p>}
         <div class="actions">

@@ -1,10 +1,10 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { call, pathOf } from "../api.js";
+import { call, get, pathOf } from "../api.js";
 import { diff } from "../diff.js";
 import { schemaOf } from "../schema/openapi.js";
 import { problems } from "../schema/reading.js";
 import { t } from "../words.js";
-import { read, write as writeYaml } from "../yaml.js";
+import { read, write as writeYaml, writeSorted } from "../yaml.js";
 import { Difference } from "./difference.jsx";
 import { SchemaText } from "./schematext.jsx";
 
@@ -13,6 +13,9 @@ const write = (object, form) => {
   const plain = JSON.parse(JSON.stringify(shown(object)));
   return form === "json" ? JSON.stringify(plain, null, 2) + "\n" : writeYaml(plain);
 };
+
+// What people and controllers want, without what is: a new status meanwhile is no conflict with an edit.
+const intended = ({ status, metadata: { resourceVersion, managedFields, ...metadata }, ...object }) => writeSorted({ ...object, apiVersion: "", kind: "", metadata });
 
 // YAML or JSON of the object. To save: the server's dry run answers what it would store, the difference is shown, and
 // what was shown is what is then asked for.
@@ -29,7 +32,13 @@ export function Editor({ kind, object, editable }) {
   const wrong = useMemo(() => (draft ? problems(draft.text, schema) : []), [draft?.text, schema]);
   const path = pathOf(kind, object.metadata.namespace, object.metadata.name);
   const put = async (body, query) => {
-    const answer = await call("PUT", path, { body, query: { fieldValidation: "Strict", fieldManager: "peavine-dashboard", ...query } });
+    const send = (what) => call("PUT", path, { body: what, query: { fieldValidation: "Strict", fieldManager: "peavine-dashboard", ...query } });
+    const answer = await send(body).catch(async (error) => {
+      if (error.status !== 409) throw error;
+      const now = await get(path);
+      if (!kind.subresources.includes("status") || intended(now) !== intended(draft.base)) throw error;
+      return send({ ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } });
+    });
     return { object: await answer.json(), warning: answer.headers.get("warning") || "" };
   };
   const attempt = async (work) => {

@@ -27,7 +27,7 @@ export function Revisions({ kind, object, mayChange }) {
   return (
     <>
       {problem && <p class="problem" role="alert">{problem}</p>}
-      <div class="scroll"><table class="plain">
+      <div class="scroll" tabIndex={0}><table class="plain">
         <thead><tr><th>{t("Revision")}</th><th>{t("Name")}</th><th>{t("Image")}</th><th>{t("Replicas")}</th><th>{t("Age")}</th></tr></thead>
         <tbody>
           {revisions.map((one) => (

@@ -57,9 +57,9 @@ export function SchemaText({ label, text, schema, wrong, onText }) {
       </div>
       <aside class="help" aria-label={t("Help from the schema")}>
         {wrong.length > 0 && (
-          <ul class="wrong" role="status">
+          <div role="status"><ul class="wrong">
             {wrong.map((p) => <li key={`${p.start}${p.what}`}><button onClick={() => goTo(p)}>{t("Line")} {p.line}</button> {t(WORDS[p.code])} <code>{p.what}</code></li>)}
-          </ul>
+          </ul></div>
         )}
         {!schema && <p class="nothing">{t("The server has no schema of this kind")}</p>}
         {here && (

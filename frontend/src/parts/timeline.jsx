@@ -58,7 +58,7 @@ export function Timeline({ pod, events }) {
       </div>
       <details>
         <summary>{t("The same in words")}</summary>
-        <div class="scroll"><table class="plain"><tbody>
+        <div class="scroll" tabIndex={0}><table class="plain"><tbody>
           {words.map((w, i) => <tr key={i}><td>{age(new Date(w.at), now)}</td><td>{w.name}</td><td class={`wrap ${w.tone}`}>{w.text}</td></tr>)}
         </tbody></table></div>
       </details>
