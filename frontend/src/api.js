@@ -28,6 +28,12 @@ async function failure(answer) {
   }
 }
 
+// A browser has six connections to one server and may keep a page that was left for going back to: its streams must not
+// hold them. Who comes back begins anew.
+const leaving = new AbortController();
+addEventListener("pagehide", () => leaving.abort());
+addEventListener("pageshow", (event) => event.persisted && location.reload());
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // fetch, again if the connection broke: a browser breaks every connection when the machine's network changes, which a
@@ -37,7 +43,7 @@ async function persistently(address, options) {
     try {
       return await fetch(address, options);
     } catch (error) {
-      if (options?.signal?.aborted || attempt === ATTEMPTS) throw error;
+      if (options?.signal?.aborted || leaving.signal.aborted || attempt === ATTEMPTS) throw error;
       await pause(Math.min(250 * attempt, 1000));
     }
   }
@@ -89,7 +95,7 @@ export async function call(method, path, { query, body, type = "application/json
   const answer = await (once ? fetch : persistently)(url(path, query, root), {
     method,
     headers,
-    signal,
+    signal: signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal,
     body: body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body),
   });
   if (answer.status === 401) {
@@ -248,7 +254,7 @@ export async function follow(path, { query = {}, asTable = true, signal, onList,
         await pause(200);
       }
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted || leaving.signal.aborted) return;
       if (error.status === 403 || error.status === 404 || error.status === 401 || error.status === 405) {
         onProblem?.(error);
         return;

@@ -5,6 +5,9 @@ import { t } from "../words.js";
 const LINES_MAX = 5000;
 const ALL = "*";
 const TONES = 6;
+// More streams than this would take all connections that a browser has to one server: they are asked in turns.
+const STREAMS_MAX = 3;
+const TURN_MS = 2000;
 
 export const containersOf = (pod) => [...pod.spec.containers, ...(pod.spec.initContainers || []), ...(pod.spec.ephemeralContainers || [])].map((c) => c.name);
 
@@ -48,7 +51,27 @@ function useLines(path, containers, options) {
         if (!ended.signal.aborted) setState((old) => ({ ...old, problems: [...old.problems, `${container}: ${error.message}`] }));
       }
     };
-    containers.forEach(follow);
+    const inTurns = async () => {
+      const last = {};
+      do {
+        for (const container of containers) {
+          try {
+            const since = last[container] ? { sinceTime: last[container].slice(0, 19) + "Z" } : { tailLines: LINES_MAX };
+            const query = { container, ...since, previous: options.previous, timestamps: true };
+            const text = await (await call("GET", path, { query, accept: "*/*", signal: ended.signal })).text();
+            const fresh = text.split("\n").filter(Boolean).map((line) => entry(container, line)).filter((e) => e.time > (last[container] || ""));
+            last[container] = fresh.at(-1)?.time || last[container];
+            waiting.push(...fresh);
+          } catch (error) {
+            if (!ended.signal.aborted && !last[container]) setState((old) => ({ ...old, problems: [...new Set([...old.problems, `${container}: ${error.message}`])] }));
+          }
+        }
+        show();
+        await new Promise((resolve) => setTimeout(resolve, TURN_MS));
+      } while (options.follow && !options.previous && !ended.signal.aborted);
+    };
+    if (containers.length > STREAMS_MAX) inTurns();
+    else containers.forEach(follow);
     return () => {
       ended.abort();
       cancelAnimationFrame(frame);
