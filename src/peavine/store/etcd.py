@@ -3,8 +3,9 @@
 Each operation is one transaction on the key's mod_revision. Reads are linearizable. A lost connection is taken up with
 the next endpoint; reads are tried again, writes only while it is certain that they were not sent.
 
-etcd before 3.4.31 and 3.5.13 may answer a progress request ahead of events that are still under way
-(etcd's issue 15220): run a newer one where several API servers serve consistent lists from their caches.
+Progress is shown by a mark: a key below the watched prefix is put and deleted, and its events, which nobody sees, come
+after all that happened before. etcd has a request for it, which versions before 3.4.31 and 3.5.13 may answer ahead of
+events that are still under way (etcd's issue 15220): a watch that believed it would lose those.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS_MAX = 10.0
 CONNECT_SECONDS_MAX = 2.0
 _PIECE_KEYS = 500
+MARK = ".progress"  # ends the key whose events show progress; keys of this ending are nobody's
 _KV, _LEASE = "/etcdserverpb.KV/", "/etcdserverpb.Lease/"
 _WATCH = "/etcdserverpb.Watch/Watch"
 _CHANNEL_OPTIONS = [
@@ -63,6 +65,7 @@ class EtcdStore:
         self._clock = clock
         self._seen = 0  # the highest revision that etcd has told
         self._watches: set[EtcdWatch] = set()
+        self._marking = False
         self._closed = False
 
     @classmethod
@@ -135,10 +138,10 @@ class EtcdStore:
             piece = min(_PIECE_KEYS, limit - len(items)) if limit else _PIECE_KEYS
             answer = await self._read(messages.prefix_request(prefix, start, piece, revision), revision)
             revision = revision or answer.revision
-            items += answer.items
+            items += [item for item in answer.items if not item.key.endswith(MARK)]
             if not answer.more or len(items) == limit:
                 break
-            start = items[-1].key + "\0"
+            start = answer.items[-1].key + "\0"
         return Page(items, revision, answer.more, answer.total - len(answer.items) if answer.more else 0)
 
     async def _read(self, request: bytes, revision: int) -> messages.RangeResponse:
@@ -183,8 +186,17 @@ class EtcdStore:
         return watch
 
     async def progress(self) -> None:
-        for watch in list(self._watches):
-            await watch.ask_progress()
+        if self._marking:
+            return
+        self._marking = True
+        try:
+            for prefix in {watch.prefix for watch in self._watches}:
+                # Best effort: a mark that another server has deleted meanwhile has been seen as well.
+                with contextlib.suppress(Unavailable, Conflict):
+                    await self.put(prefix + MARK, b"")
+                    await self.delete(prefix + MARK)
+        finally:
+            self._marking = False
 
     async def revision(self) -> int:
         # Any linearizable read tells; counting one key that need not exist is the cheapest.
@@ -240,12 +252,10 @@ class EtcdWatch:
 
     def __init__(self, store: EtcdStore, prefix: str, start_revision: int, floating: bool) -> None:
         self._store = store
-        self._prefix = prefix
+        self.prefix = prefix
         self._next = start_revision
         self._floating = floating  # no revision was promised: where history is gone, start later
         self._call: Any = None
-        self._created = False
-        self._progress_wanted = False
         self._backoff = Backoff(first=0.05, most=2.0, jitter=0.2)
         self._error: StoreError | None = None
         self._closed = False
@@ -267,13 +277,13 @@ class EtcdWatch:
                 data = await self._call.read()
                 if data is grpc.aio.EOF:
                     raise Unavailable("etcd ended the stream")
-                batch = await self._received(messages.watch_response(data))
+                batch = self._received(messages.watch_response(data))
                 if batch is not None:
                     return batch
             except (grpc.aio.AioRpcError, Unavailable) as error:
                 if self._closed or self._error is not None:
                     continue
-                log.info("watch of %s: %s; connecting again from revision %d", self._prefix, error, self._next)
+                log.info("watch of %s: %s; connecting again from revision %d", self.prefix, error, self._next)
                 self._drop()
                 self._floating = False
                 self._store._leave(self._store._use)
@@ -294,9 +304,9 @@ class EtcdWatch:
         channel = await self._store._channel()
         # A member cut off from its leader ends the stream instead of staying silent.
         self._call = channel.stream_stream(_WATCH)(metadata=(("hasleader", "true"),))
-        await self._call.write(messages.watch_create(self._prefix, self._next))
+        await self._call.write(messages.watch_create(self.prefix, self._next))
 
-    async def _received(self, answer: messages.WatchResponse) -> Batch | None:
+    def _received(self, answer: messages.WatchResponse) -> Batch | None:
         if answer.compact_revision:
             if not self._floating:
                 raise Compacted(answer.compact_revision)
@@ -307,26 +317,17 @@ class EtcdWatch:
             raise Unavailable(answer.cancel_reason or "etcd cancelled the watch")
         self._store._seen = max(self._store._seen, answer.revision)
         if answer.created:
-            self._created = True
             self._backoff.forget()
-            if self._progress_wanted:
-                await self.ask_progress()
             return None
         self._floating = False
         if answer.events:
             self._next = answer.events[-1].kv.mod_revision + 1
         elif answer.revision >= self._next:
             self._next = answer.revision + 1
-        return Batch(answer.events, self._next - 1)
-
-    async def ask_progress(self) -> None:
-        self._progress_wanted = not self._created
-        if self._created and self._call is not None:
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await self._call.write(messages.watch_progress())
+        return Batch([event for event in answer.events if not event.kv.key.endswith(MARK)], self._next - 1)
 
     def _drop(self) -> None:
-        call, self._call, self._created = self._call, None, False
+        call, self._call = self._call, None
         if call is not None:
             call.cancel()
 

@@ -114,10 +114,6 @@ def watch_create(prefix: str, start_revision: int) -> bytes:
     return _message(1, _span(prefix, prefix) + _int(3, start_revision) + _int(4, 1) + _int(6, 1))
 
 
-def watch_progress() -> bytes:
-    return _message(3, b"")
-
-
 def lease_grant(ttl_seconds: int) -> bytes:
     return _int(1, ttl_seconds)
 
