@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import time
 import urllib.request
@@ -93,7 +92,7 @@ def test_logs_exec_and_port_forward_reach_the_container(kubectl, namespace):
     try:
         assert [follow.stdout.readline() for _ in range(3)] == [b"tick\n"] * 3
     finally:
-        follow.send_signal(signal.SIGINT)
+        follow.terminate()  # not SIGINT: that is ignored where the tests run in the background of a shell
         follow.communicate(timeout=10)
     assert kubectl(*n, "exec", "talker", "--", "hostname") == "talker\n"
     assert kubectl(*n, "exec", "-i", "talker", "--", "cat", stdin="through stdin") == "through stdin"

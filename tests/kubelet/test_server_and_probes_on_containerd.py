@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -151,7 +150,7 @@ def test_kubectl_executes_attaches_and_forwards(node: TestNode) -> None:
     try:
         assert attached.stdout is not None and "tick" in attached.stdout.readline() + attached.stdout.readline()
     finally:
-        attached.send_signal(signal.SIGINT)
+        attached.terminate()  # not SIGINT: that is ignored where the tests run in the background of a shell
         attached.wait(10)
     node.delete("remote", 0)
 
