@@ -111,7 +111,9 @@ export const get = async (path, query, more) => (await call("GET", path, { query
 // --- what there is -------------------------------------------------------------------------------------------------
 let discovered = null;
 
-export function discover() {
+// Asked once; `again` asks anew, for what was defined meanwhile.
+export function discover(again) {
+  if (again) discovered = null;
   discovered ??= Promise.all([groups("/api"), groups("/apis")]).then((lists) => lists.flat());
   discovered.catch(() => (discovered = null));
   return discovered;

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import "./style.css";
 import { discover, logOut, resume, whenSessionEnds } from "./api.js";
 import { currentLanguage, speak, t } from "./words.js";
-import { sections } from "./sections.js";
+import { CUSTOM, sections } from "./sections.js";
 import { Login } from "./pages/login.jsx";
 import { Overview } from "./pages/overview.jsx";
 import { List } from "./pages/list.jsx";
@@ -34,9 +34,23 @@ function App() {
     resume().then((session) => setState({ known: true, session }), () => setState({ known: true, session: null }));
     return () => removeEventListener("hashchange", moved);
   }, []);
+  // Kinds that stayed as they were stay the same objects: pages that show them do not begin anew.
+  const learn = (again) =>
+    discover(again).then(
+      (fresh) => {
+        setProblem("");
+        setKinds((old) => fresh.map((kind) => old.find((known) => JSON.stringify(known) === JSON.stringify(kind)) || kind));
+      },
+      (error) => setProblem(error.message),
+    );
   useEffect(() => {
-    if (state.session) discover().then(setKinds, (error) => setProblem(error.message));
+    if (state.session) learn();
   }, [state.session]);
+  const unknown = kinds.length > 0 && /^[ro]$/.test(place.parts[0]) && !kindAt(kinds, place);
+  useEffect(() => {
+    // It may be defined since the kinds were asked for.
+    if (unknown) learn(true);
+  }, [unknown, place]);
 
   const language = () => {
     speak(currentLanguage() === "zh" ? "en" : "zh");
@@ -56,7 +70,7 @@ function App() {
         <button onClick={language} lang={currentLanguage() === "zh" ? "en" : "zh"}>{currentLanguage() === "zh" ? "English" : "中文"}</button>
         <button onClick={logOut}>{t("Log out")}</button>
       </header>
-      <Menu kinds={kinds} place={place} open={menu} />
+      <Menu kinds={kinds} place={place} open={menu} onCustom={() => learn(true)} />
       <main id="main" tabIndex={-1}>
         {problem && <p class="problem" role="alert">{problem}</p>}
         <Page place={place} kinds={kinds} />
@@ -65,12 +79,13 @@ function App() {
   );
 }
 
+function kindAt(kinds, { parts: [, group, version, plural] }) {
+  return kinds.find((k) => k.group === (group === "core" ? "" : group) && k.version === version && k.plural === plural);
+}
+
 function Page({ place, kinds }) {
-  const [first, group, version, plural, namespace, name] = place.parts;
-  const kind = useMemo(
-    () => kinds.find((k) => k.group === (group === "core" ? "" : group) && k.version === version && k.plural === plural),
-    [kinds, group, version, plural],
-  );
+  const [first, group, , plural, namespace, name] = place.parts;
+  const kind = useMemo(() => kindAt(kinds, place), [kinds, place]);
   if (first === "topology") return <Topology key={place.query.toString()} query={place.query} />;
   if (first === "architecture") return <Architecture />;
   if (first === "r" && kind) return <List key={`${group}/${plural}`} kind={kind} query={place.query} />;
@@ -80,7 +95,7 @@ function Page({ place, kinds }) {
   return <Overview />;
 }
 
-function Menu({ kinds, place, open }) {
+function Menu({ kinds, place, open, onCustom }) {
   const [filter, setFilter] = useState("");
   const here = place.parts.slice(1, 4).join("/");
   const shown = sections(kinds.filter((k) => !filter || [k.kind, k.plural, ...k.short].some((w) => w.toLowerCase().includes(filter.toLowerCase()))));
@@ -91,7 +106,7 @@ function Menu({ kinds, place, open }) {
       <a href="#/architecture" aria-current={place.parts[0] === "architecture" ? "page" : undefined}>{t("Architecture")}</a>
       <input type="search" placeholder={t("Resources")} aria-label={t("Resources")} value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
       {shown.map(([title, of]) => (
-        <details open={!!filter || title !== "Custom and other"} key={title}>
+        <details open={!!filter || title !== CUSTOM} key={title} onToggle={(e) => title === CUSTOM && e.currentTarget.open && onCustom()}>
           <summary>{t(title)}</summary>
           {of.map((k) => {
             const target = `${k.group || "core"}/${k.version}/${k.plural}`;

@@ -1,5 +1,6 @@
 // The menu's order: well-known resources by subject, everything else below.
 
+export const CUSTOM = "Custom and other";
 const SECTIONS = [
   ["Workloads", ["pods", "deployments", "statefulsets", "daemonsets", "replicasets", "jobs", "cronjobs", "horizontalpodautoscalers", "replicationcontrollers", "poddisruptionbudgets"]],
   ["Network", ["services", "ingresses", "endpointslices", "networkpolicies", "ingressclasses", "servicecidrs", "ipaddresses"]],
@@ -20,7 +21,7 @@ export function sections(kinds) {
       return kind ? [kind] : [];
     }),
   ]);
-  found.push(["Custom and other", [...rest].sort((a, b) => a.kind.localeCompare(b.kind))]);
+  found.push([CUSTOM, [...rest].sort((a, b) => a.kind.localeCompare(b.kind))]);
   return found.filter(([, of]) => of.length);
 }
 

@@ -29,7 +29,7 @@ FLAGS = (
 
 class Page:
     """One tab. `requests` are the addresses it asked for, `refused` those answered with 403, `problems` what its
-    console complained about."""
+    console complained about, `saved` the names of files whose download has ended, see `save_into`."""
 
     def __init__(self, connection: Upgraded) -> None:
         self._connection = connection
@@ -39,6 +39,8 @@ class Page:
         self.requests: list[str] = []
         self.refused: list[str] = []
         self.problems: list[str] = []
+        self.saved: asyncio.Queue[str] = asyncio.Queue()
+        self._saving: dict[str, str] = {}
 
     async def run(self) -> None:
         while data := await self._connection.read():
@@ -55,6 +57,10 @@ class Page:
             self.requests.append(params["request"]["url"])
         elif told.get("method") == "Network.responseReceived" and params["response"]["status"] == 403:
             self.refused.append(params["response"]["url"])
+        elif told.get("method") == "Browser.downloadWillBegin":
+            self._saving[params["guid"]] = params["suggestedFilename"]
+        elif told.get("method") == "Browser.downloadProgress" and params["state"] != "inProgress":
+            self.saved.put_nowait(self._saving.pop(params["guid"], ""))
         elif told.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
             # A test elsewhere that makes a network device breaks the browser's connections; the page asks again.
             if "ERR_NETWORK_CHANGED" not in params["entry"]["text"]:
@@ -122,6 +128,10 @@ class Page:
         document = await self.send("DOM.getDocument")
         node = await self.send("DOM.querySelector", nodeId=document["root"]["nodeId"], selector=selector)
         await self.send("DOM.setFileInputFiles", nodeId=node["nodeId"], files=[str(file) for file in files])
+
+    async def save_into(self, folder: Path) -> None:
+        """Put what the page lets one download there, under the names that it gives."""
+        await self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True)
 
     async def press(self, key: str, code: int, *, text: str = "", modifiers: int = 0) -> None:
         """One key, as the keyboard sends it. `modifiers`: 2 is Ctrl, 8 is Shift."""

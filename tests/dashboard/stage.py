@@ -6,14 +6,18 @@ Simulated nodes run the pods; `metrics.k8s.io` tells set figures. Each test open
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from peavine.client import ClientConfig, load_kubeconfig
+from peavine.base.lifetimes import scope
+from peavine.client import Client, ClientConfig, load_kubeconfig
+from peavine.cmd.kubelet import run_with, simulated_options
+from peavine.cmd.pki import ensure_node
 from peavine.testing import AsyncCluster
 from tests.dashboard.browser import Page, browser
 from tests.dashboard.metrics import serve_metrics, use
@@ -23,6 +27,8 @@ TOKENS = 'admin-token,admin,u1,"system:masters"\nviewer-token,viewer,u2,"dev"\n'
 ROWS = "[...document.querySelectorAll('.rows tbody a')].map(a => a.textContent)"
 BUTTONS = "[...document.querySelectorAll('main .actions button')].map(b => b.textContent)"
 NAMESPACE = "shop"
+# The names of simulated nodes cannot be looked up.
+KUBELETS = {"kubelet_preferred_address_types": ("InternalIP",)}
 RBAC = "rbac.authorization.k8s.io"
 
 Object = dict[str, Any]
@@ -88,7 +94,8 @@ class Stage:
         directory = Path(tempfile.mkdtemp(prefix="pvd-"))
         try:
             (directory / "tokens.csv").write_text(TOKENS)
-            async with AsyncCluster(nodes=2, token_auth_file=str(directory / "tokens.csv")) as self.cluster:
+            options = {"token_auth_file": str(directory / "tokens.csv"), **KUBELETS}
+            async with AsyncCluster(nodes=0, **options) as self.cluster, simulated(self.cluster, directory):
                 await furnish(self.cluster)
                 given = load_kubeconfig(self.cluster.kubeconfig)
                 where = ClientConfig(given.server, given.ca)
@@ -150,6 +157,22 @@ class Stage:
     async def see(self, words: str, within: str = "main", seconds: float = 60.0) -> None:
         """Until the page shows these words."""
         await self.page.until(f"document.querySelector({within!r}).innerText.includes({words!r})", seconds)
+
+
+@contextlib.asynccontextmanager
+async def simulated(cluster: AsyncCluster, directory: Path) -> AsyncIterator[None]:
+    """Two nodes whose kubelet answers the API server, for logs, and lets what ended begin again at once."""
+    options = simulated_options(str(directory), "node")
+    ensure_node(cluster.pki, "node", ["127.0.0.1"], cluster.url)
+    options.tls_cert_file = str(cluster.pki.cert("kubelet-node"))
+    options.tls_private_key_file = str(cluster.pki.key("kubelet-node"))
+    options.client_ca_file = str(cluster.pki.cert("ca"))
+    options.crash_backoff_seconds, options.crash_backoff_seconds_max = 0.2, 0.5
+    client = Client.from_kubeconfig(cluster.pki.kubeconfig("nodes"), user_agent="kubelet")
+    async with scope() as tasks:
+        tasks.start(run_with(options, client, simulated_nodes=2))
+        yield
+        tasks.cancel()
 
 
 async def furnish(cluster: AsyncCluster) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from peavine.machinery.errors import ApiError
 from tests.dashboard.metrics import use
 from tests.dashboard.stage import ROWS, thing, workload
 
@@ -251,6 +254,67 @@ def test_the_architecture_shows_health_without_leases_request_rates_and_three_ne
         await stage.see("reads/s", ".rates")
         await page.click("header button", "中文")
         await page.until("document.querySelector('h1').textContent === '架构'")
+        assert page.problems == []
+
+    stage.play(story)
+
+
+def test_custom_resources_defined_while_the_page_is_open_are_listed_with_their_columns_and_edited(stage):
+    group = "kitchen.example.com"
+    text, number = {"type": "string"}, {"type": "integer", "description": "How many to pour."}
+    properties = {"spec": {"type": "object", "properties": {"sort": text, "cups": number}}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}},
+        "additionalPrinterColumns": [{"name": "Cups", "type": "integer", "jsonPath": ".spec.cups"}],
+    }
+
+    async def define(stage, kind):
+        """Returns the resource, once it is served."""
+        names = {"plural": f"{kind.lower()}s", "singular": kind.lower(), "kind": kind}
+        spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}
+        definition = thing("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"{names['plural']}.{group}", "")
+        await stage.create("customresourcedefinitions", {**definition, "spec": spec})
+        resource = stage.cluster.client.resource(f"{group}/v1", names["plural"])
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await resource.list("shop")
+                    return resource
+                except ApiError as error:
+                    assert error.code == 404
+                await asyncio.sleep(0.02)
+
+    async def story(stage):
+        page = await stage.log_in()
+        teas = await define(stage, "Tea")
+        await teas.create(thing(f"{group}/v1", "Tea", "morning", spec={"sort": "green", "cups": 2}))
+        await stage.go(f"r/{group}/v1/teas?ns=shop")
+        await page.until(f"{ROWS}.join() === 'morning'")
+        await page.until("[...document.querySelectorAll('.rows th')].some(e => e.innerText.includes('Cups'))")
+        await teas.create(thing(f"{group}/v1", "Tea", "evening", spec={"sort": "white", "cups": 7}))
+        await page.until(f"{ROWS}.join() === 'evening,morning'")
+        await stage.see("7", ".rows tbody")
+        # The menu learns of new kinds when their part of it is opened.
+        await define(stage, "Cake")
+        await page.click("nav summary", "Custom and other")
+        await page.until("[...document.querySelectorAll('nav a')].some(a => a.textContent === 'Cake')")
+
+        await page.click(".rows a", "morning")
+        await page.until("document.querySelector('h1').textContent === 'morning' && document.querySelector('main dl')")
+        await page.click("[role=tab]", "YAML")
+        await page.click("button", "Edit")
+        before = await page.evaluate("document.querySelector('textarea').value")
+        await page.fill("textarea", before.replace("cups: 2", "cups: many"))
+        await stage.see("Must be: integer", ".wrong")
+        await page.fill("textarea", before.replace("cups: 2", "cups: 3"))
+        await page.click("button", "Check")
+        await page.until(f"{DIFF}.includes('cups: 3')")
+        await page.click("button", "Save")
+        await page.until("document.querySelector('.done')")
+        assert (await teas.get("morning", "shop"))["spec"] == {"sort": "green", "cups": 3}
         assert page.problems == []
 
     stage.play(story)

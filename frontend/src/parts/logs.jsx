@@ -35,6 +35,8 @@ function useLines(path, containers, options) {
     let frame = 0;
     const show = () => {
       frame = 0;
+      // What still came of another choice does not belong here.
+      if (ended.signal.aborted) return;
       const arrived = waiting.splice(0);
       setState((old) => ({ ...old, kept: merged(old.kept, arrived) }));
     };
@@ -80,10 +82,13 @@ function useLines(path, containers, options) {
   return state;
 }
 
+// Containers that have no such log are left out, unless none has one.
 async function whole(path, containers, options) {
-  const texts = await Promise.all(
+  const answers = await Promise.allSettled(
     containers.map(async (container) => (await call("GET", path, { query: { container, previous: options.previous, timestamps: true }, accept: "*/*" })).text()),
   );
+  if (answers.every((a) => a.status === "rejected")) throw answers[0].reason;
+  const texts = answers.map((a) => a.value || "");
   const entries = texts.flatMap((text, i) => text.split("\n").filter(Boolean).map((line) => entry(containers[i], line)));
   if (containers.length > 1) entries.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
   return entries.map((e) => plain(e, containers.length > 1, options.timestamps) + "\n").join("");
