@@ -23,7 +23,7 @@ from peavine.cmd.apiserver import configure, parser
 from peavine.cmd.down import main as down
 from peavine.cmd.pki import ensure_node
 from tests.apiserver.serving import ServerProcess
-from tests.cmd.test_join import free_port
+from tests.cmd.test_join import eventually, free_port, peavine
 
 pytestmark = pytest.mark.slow
 TESTED: set[str] = set()
@@ -240,9 +240,14 @@ def test_1_2_16_writes_and_access_to_secrets_are_audited(server):
     assert code(server, "/api/v1/namespaces/default/secrets/audited", server.tls())[0] == 200
     log = server.directory / "logs" / "audit.log"
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    seen = {(e["verb"], e["objectRef"]["resource"]) for e in events if "objectRef" in e and e["level"] == "Metadata"}
-    assert {("create", "secrets"), ("get", "secrets")} <= seen
+
+    def both_are_seen():
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        named = [e for e in events if "objectRef" in e and e["level"] == "Metadata"]
+        seen = {(e["verb"], e["objectRef"]["resource"]) for e in named}
+        assert {("create", "secrets"), ("get", "secrets")} <= seen
+
+    eventually(both_are_seen)
     assert "hunter2" not in log.read_text() and "hunter2" not in server.log()
 
 
@@ -320,8 +325,6 @@ def test_1_3_3_controllers_act_as_accounts_of_their_own(server):
 
     def users():
         return {json.loads(line)["user"]["username"] for line in audit.read_text().splitlines()}
-
-    from tests.cmd.test_join import eventually
 
     def as_account():
         assert any(user.startswith("system:serviceaccount:kube-system:") for user in users())
@@ -495,8 +498,6 @@ def serial(port, context):
 
 def test_renewed_certificates_are_used_by_every_running_process_without_a_restart(server):
     """`peavine certs renew`, as the supervisor does it twice a day; here all at once."""
-    from tests.cmd.test_join import eventually, peavine
-
     context = ssl.create_default_context(cafile=server.directory / "pki" / "ca.crt")
     ((_, kubelet),) = server.listening("kubelet")
     before, pids = {port: serial(port, context) for port in (server.port, kubelet)}, server.pids

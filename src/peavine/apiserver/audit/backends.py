@@ -55,7 +55,8 @@ class LogFile:
         self._size = os.fstat(handle).st_size
 
     def write(self, event: dict[str, Any]) -> None:
-        """Written at the end of the loop's turn, together with what else is written down then; the answer follows."""
+        """Written at the end of the loop's turn, together with what else is written down then: a moment before or after
+        the answer reaches the client."""
         self._lines.append(orjson.dumps(event) + b"\n")
         if len(self._lines) == 1:
             try:
