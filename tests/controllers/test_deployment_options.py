@@ -219,6 +219,8 @@ async def _adoption(c, kind, api_version, selector):
     labels = {"app": "set"}
     spec = {"containers": [{"name": "main", "image": "web:1"}]}
     await c.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "orphan", "labels": labels}, "spec": spec})
+    # A set whose controller has yet to see the orphan makes its own two, and may then give up any of the three.
+    await c.until_status("Pod", "orphan", lambda s: s.get("phase") == "Running")
     await c.create(body)
     await c.until_status(kind, "set", lambda s: s.get("readyReplicas") == 2)
     names = [p["metadata"]["name"] for p in await c.pods("app=set")]

@@ -40,6 +40,28 @@ def test_the_python_client_works_unchanged():
         assert [e["object"].metadata.name for e in events if e["type"] == "ADDED"] == ["settings"]
 
 
+@pytest.mark.slow
+def test_logs_of_simulated_pods_are_read_through_the_api_server():
+    async def main():
+        async with AsyncCluster(controllers=["serviceaccount-controller"]) as cluster:
+            await cluster.create_namespace("talk")
+            meta = {"name": "p", "annotations": {"simulated.peavine.io/logs": "hello from nowhere"}}
+            spec = {"containers": [{"name": "main", "image": "work"}], "tolerations": [{"operator": "Exists"}]}
+            await cluster.client.resource("v1", "pods").create({"metadata": meta, "spec": spec}, "talk")
+
+            async def logged():
+                try:
+                    answer = await cluster.client.raw("GET", "/api/v1/namespaces/talk/pods/p/log")
+                except ApiError as error:
+                    assert error.code == 400, error  # the container is waiting to start
+                    return False
+                return await answer.read() == b"hello from nowhere\n"
+
+            await eventually(logged, 30)
+
+    asyncio.run(main())
+
+
 def test_a_reset_brings_back_what_was_and_takes_away_what_was_not():
     async def main():
         async with AsyncCluster(controllers=False, scheduler=False, nodes=0) as cluster:

@@ -107,6 +107,7 @@ class AsyncCluster:
             kubelet_certificate_authority=str(pki.cert("ca")),
             service_account_signing_key_file=str(pki.service_account_key),
             service_account_key_files=(str(pki.service_account_public_key),),
+            kubelet_preferred_address_types=("InternalIP",),  # the names of simulated nodes cannot be looked up
             **{"secure_port": 0, **self._config},
         )
         self.server = ApiServer(config, self._clock)
@@ -244,8 +245,13 @@ class AsyncCluster:
 
             return await Kwok(client, self._scenario.stages, self._nodes, clock=self._clock).run()
         from peavine.cmd.kubelet import run_with, simulated_options
+        from peavine.cmd.pki import ensure_node
 
         flags = simulated_options(str(self.directory), "node")
+        ensure_node(self.pki, "node", [ADDRESS], self.url)
+        flags.tls_cert_file = str(self.pki.cert("kubelet-node"))
+        flags.tls_private_key_file = str(self.pki.key("kubelet-node"))
+        flags.client_ca_file = str(self.pki.cert("ca"))
         if self._scenario.scripts:
             scripts = self.directory / "stages.json"
             scripts.write_text(json.dumps(self._scenario.scripts))
