@@ -136,3 +136,12 @@ def test_the_last_words_of_what_ends_again_and_again_are_told(tmp_path):
     (tmp_path / "run" / "state.json").write_text(json.dumps({"supervisor": 1, "processes": entries}))
     (tmp_path / "logs" / "dns.log").write_text("started\n  | OSError: address in use\n  +-----\n")
     assert last_words(made) == [("dns", "OSError: address in use")]
+
+
+def test_the_data_directory_may_stand_before_and_after_the_verb():
+    from peavine.cmd import images, token
+
+    for words in (["--data-dir", "/d", "list"], ["list", "--data-dir", "/d"]):
+        assert images.parser().parse_args(words).data_dir == "/d"
+        assert token.flags().parse_args(words).data_dir == "/d"
+    assert token.flags().parse_args(["list"]).data_dir

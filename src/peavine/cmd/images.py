@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
         "build-example", help="make the pause and busybox images from static binaries and import them"
     )
     verb.add_argument("--output", default="", metavar="DIR", help="write the archives there instead of importing them")
+    for verb in dict.fromkeys(verbs.choices.values()):  # after the verb, too
+        for flag in ("--data-dir", "--container-runtime-endpoint"):
+            verb.add_argument(flag, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return top
 
 

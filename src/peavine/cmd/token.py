@@ -44,6 +44,8 @@ def flags() -> argparse.ArgumentParser:
     delete = commands.add_parser("delete", help="delete tokens")
     delete.add_argument("tokens", nargs="+", help="whole tokens, or their first six characters")
     commands.add_parser("generate", help="print a random token, without making it one")
+    for command in commands.choices.values():  # after the verb, too
+        command.add_argument("--data-dir", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return options
 
 
