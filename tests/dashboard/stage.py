@@ -27,8 +27,6 @@ TOKENS = 'admin-token,admin,u1,"system:masters"\nviewer-token,viewer,u2,"dev"\n'
 ROWS = "[...document.querySelectorAll('.rows tbody a')].map(a => a.textContent)"
 BUTTONS = "[...document.querySelectorAll('main .actions button')].map(b => b.textContent)"
 NAMESPACE = "shop"
-# The names of simulated nodes cannot be looked up.
-KUBELETS = {"kubelet_preferred_address_types": ("InternalIP",)}
 RBAC = "rbac.authorization.k8s.io"
 
 Object = dict[str, Any]
@@ -94,8 +92,11 @@ class Stage:
         directory = Path(tempfile.mkdtemp(prefix="pvd-"))
         try:
             (directory / "tokens.csv").write_text(TOKENS)
-            options = {"token_auth_file": str(directory / "tokens.csv"), **KUBELETS}
-            async with AsyncCluster(nodes=0, **options) as self.cluster, simulated(self.cluster, directory):
+            tokens = str(directory / "tokens.csv")
+            async with (
+                AsyncCluster(nodes=0, token_auth_file=tokens) as self.cluster,
+                simulated(self.cluster, directory),
+            ):
                 await furnish(self.cluster)
                 given = load_kubeconfig(self.cluster.kubeconfig)
                 where = ClientConfig(given.server, given.ca)

@@ -101,11 +101,11 @@ def test_a_watch_broken_off_amid_questions_for_progress_misses_nothing(etcd_url)
 
         async def listen(start):
             while len(heard) < 200:
-                watch = store.watch("/p/", start)
-                for _ in range(3):
+                watch, batches = store.watch("/p/", start), 0
+                while batches < 3 and len(heard) < 200:
                     batch = await anext(watch)
                     heard.extend(event.kv.key for event in batch.events)
-                    start = batch.revision + 1
+                    start, batches = batch.revision + 1, batches + 1
                 watch.close()
 
         await asyncio.wait_for(asyncio.gather(write(), listen(start), ask()), 60)

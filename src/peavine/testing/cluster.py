@@ -107,8 +107,8 @@ class AsyncCluster:
             kubelet_certificate_authority=str(pki.cert("ca")),
             service_account_signing_key_file=str(pki.service_account_key),
             service_account_key_files=(str(pki.service_account_public_key),),
-            kubelet_preferred_address_types=("InternalIP",),  # the names of simulated nodes cannot be looked up
-            **{"secure_port": 0, **self._config},
+            # The names of simulated nodes cannot be looked up.
+            **{"secure_port": 0, "kubelet_preferred_address_types": ("InternalIP",), **self._config},
         )
         self.server = ApiServer(config, self._clock)
         self._stack.push_async_callback(self.server.stop)
