@@ -1,11 +1,11 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { discover, listed } from "../api.js";
 import { between, groupsOf, outside, policiesFor, portWords } from "../policies.js";
+import { useRefreshed } from "../refreshed.js";
 import { linkTo } from "../sections.js";
 import { Columns } from "../parts/columns.jsx";
 import { t } from "../words.js";
 
-const REFRESH_MS = 10_000;
 const PODS_MAX = 1000;
 const COLUMNS = ["Who may talk to it", "Pods", "Whom it may talk to"];
 
@@ -35,19 +35,9 @@ async function look(namespace) {
 
 // NetworkPolicies of a namespace as a picture: who may talk to a group of pods, and whom it may talk to.
 export function Policies({ namespace }) {
-  const [seen, setSeen] = useState(null);
+  const seen = useRefreshed(look, namespace);
   const [chosen, setChosen] = useState("");
-  useEffect(() => {
-    let ended = false;
-    const again = () => !document.hidden && look(namespace).then((found) => !ended && setSeen(found), () => {});
-    setChosen("");
-    again();
-    const timer = setInterval(again, REFRESH_MS);
-    return () => {
-      ended = true;
-      clearInterval(timer);
-    };
-  }, [namespace]);
+  useEffect(() => setChosen(""), [namespace]);
   const own = useMemo(() => (seen ? seen.groups.filter((g) => g.namespace === namespace).sort((a, b) => a.name.localeCompare(b.name)) : []), [seen, namespace]);
   const group = own.find((g) => g.id === chosen) || own[0];
   const picture = useMemo(() => (group ? drawn(group, own, seen) : { boxes: [], lines: [] }), [group, own, seen]);

@@ -1,11 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
 import { discover, get, listed } from "../api.js";
+import { useRefreshed } from "../refreshed.js";
 import { linkTo } from "../sections.js";
 import { Columns } from "../parts/columns.jsx";
 import { t } from "../words.js";
 import { Policies } from "./policies.jsx";
 
-const REFRESH_MS = 10_000;
 const PODS_MAX = 300;
 const COLUMNS = ["Ingress", "Service", "Workload", "Pod", "Node"];
 
@@ -88,19 +88,9 @@ export function Topology({ query }) {
 }
 
 function Ways({ namespace }) {
-  const [seen, setSeen] = useState(null);
+  const seen = useRefreshed(look, namespace);
   const [chosen, setChosen] = useState("");
-  useEffect(() => {
-    let ended = false;
-    const again = () => !document.hidden && look(namespace).then((found) => !ended && setSeen(found), () => {});
-    setChosen("");
-    again();
-    const timer = setInterval(again, REFRESH_MS);
-    return () => {
-      ended = true;
-      clearInterval(timer);
-    };
-  }, [namespace]);
+  useEffect(() => setChosen(""), [namespace]);
   if (!seen) return <p>{t("Loading…")}</p>;
   if (!seen.boxes.length) return <p class="nothing">{t("Nothing here")}</p>;
   return (

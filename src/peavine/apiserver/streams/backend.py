@@ -43,6 +43,12 @@ class Answer:
         return next((value for key, value in self.headers if key.lower() == name), "")
 
 
+async def ask_spdy(backend: Backend, protocol: str) -> Answer:
+    """Ask for SPDY/3.1 with a protocol of streams on it; as `ask`."""
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", protocol)]
+    return await ask(backend, upgrade)
+
+
 async def ask(backend: Backend, headers: Iterable[tuple[str, str]]) -> Answer:
     """Connect and send the request's head. Raises ApiError 500 when the backend cannot be reached or makes no sense.
 

@@ -11,12 +11,12 @@ import base64
 from typing import Any
 
 from peavine.apiserver.http import Exchange, Response
-from peavine.apiserver.streams.backend import Answer, Backend, ask
+from peavine.apiserver.streams.backend import Answer, Backend, ask_spdy
+from peavine.apiserver.streams.client import accept_head, read_messages
 from peavine.apiserver.streams.passthrough import quietly, refusal
 from peavine.base.lifetimes import scope
 from peavine.machinery.errors import bad_request
 from peavine.wire import spdy
-from peavine.wire import websocket_headers as handshake
 
 PROTOCOLS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io")
 _chunk_bytes = 32 * 1024
@@ -27,14 +27,8 @@ async def forward(exchange: Exchange, backend: Backend, protocol: str) -> Respon
     from peavine.wire.websocket import WebSocket
 
     ports = _ports(exchange)
-    try:
-        head = handshake.accept_head(exchange.info.headers, protocol)
-    except ValueError as error:
-        raise bad_request(str(error)) from error
-    answer = await ask(
-        backend,
-        [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", "portforward.k8s.io")],
-    )
+    head = accept_head(exchange, protocol)
+    answer = await ask_spdy(backend, "portforward.k8s.io")
     if answer.status != 101:
         return refusal(answer)
     raw = exchange.take_over(head)
@@ -121,15 +115,7 @@ class _Forwarding:
 
     async def _from_client(self) -> None:
         await self.ready.wait()
-        while data := await self.raw.read():
-            for message in self.socket.receive(data):
-                if not hasattr(message, "data"):
-                    return
-                self._send(message.data)
-            pending = self.socket.output()
-            if pending:
-                self.raw.write(pending)
-            await self.writer.drain()
+        await read_messages(self.raw, self.socket, self._send, self.writer)
 
     def _send(self, message: bytes) -> None:
         if not message:

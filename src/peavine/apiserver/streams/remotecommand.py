@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from peavine.apiserver.http import Exchange, RawConnection, Response
-from peavine.apiserver.streams.backend import Answer, Backend, ask
+from peavine.apiserver.streams.backend import Answer, Backend, ask_spdy
+from peavine.apiserver.streams.client import accept_head, read_messages
 from peavine.apiserver.streams.passthrough import quietly
 from peavine.base.lifetimes import scope
-from peavine.machinery.errors import ApiError, bad_request, internal
+from peavine.machinery.errors import ApiError, internal
 from peavine.wire import spdy
-from peavine.wire import websocket_headers as handshake
 
 if TYPE_CHECKING:
     from peavine.apiserver.streams.serve import Streams
@@ -35,10 +35,7 @@ async def translate(exchange: Exchange, backend: Backend, streams: Streams, prot
     """Accept the WebSocket, then run the command; whatever goes wrong from there on is told on the error channel."""
     from peavine.wire.websocket import WebSocket
 
-    try:
-        head = handshake.accept_head(exchange.info.headers, protocol)
-    except ValueError as error:
-        raise bad_request(str(error)) from error
+    head = accept_head(exchange, protocol)
     raw = exchange.take_over(head)
     socket = WebSocket()
     # An empty message says that the connection stands.
@@ -58,10 +55,7 @@ async def translate(exchange: Exchange, backend: Backend, streams: Streams, prot
 
 
 async def _run(raw: RawConnection, socket: Any, backend: Backend, streams: Streams) -> None:
-    answer = await ask(
-        backend,
-        [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", _BACKEND_PROTOCOL)],
-    )
+    answer = await ask_spdy(backend, _BACKEND_PROTOCOL)
     if answer.status != 101:
         raise _refused(answer)
     try:
@@ -154,15 +148,7 @@ class _Translation:
         # Data on a stream that the kubelet has not accepted yet would be lost.
         async with asyncio.timeout(streams_seconds):
             await self.ready.wait()
-        while data := await self.raw.read():
-            for message in self.socket.receive(data):
-                if not hasattr(message, "data"):
-                    return
-                self._send(message.data)
-            pending = self.socket.output()
-            if pending:
-                self.raw.write(pending)
-            await self.writer.drain()
+        await read_messages(self.raw, self.socket, self._send, self.writer)
 
     def _send(self, message: bytes) -> None:
         if not message:

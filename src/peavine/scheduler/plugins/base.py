@@ -50,6 +50,25 @@ class Check:
         return np.zeros_like(failed)
 
 
+class MaskCheck(Check):
+    """A filter that one mask decides for good, with one reason; fewer pods would not help."""
+
+    static = True
+    reason: ClassVar[str] = ""
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+
+    def ok(self, rows: Rows = ALL) -> Mask:
+        return self._mask[rows]
+
+    def explain(self, failed: Mask) -> list[tuple[str, Mask]]:
+        return [(self.reason, failed)]
+
+    def hopeless(self, failed: Mask) -> Mask:
+        return failed
+
+
 class Rating:
     """A score prepared for one template. `rate` gives 0 to 100 for each row; the evaluation applies the weight."""
 

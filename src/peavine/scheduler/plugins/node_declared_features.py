@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peavine.scheduler.nodes import ALL, Mask, Rows
-from peavine.scheduler.plugins.base import Check, Plugin
+from peavine.scheduler.plugins.base import Check, MaskCheck, Plugin
 from peavine.scheduler.template import Object, Template
 
 if TYPE_CHECKING:
@@ -38,18 +37,6 @@ def _declared(node: Object | None) -> frozenset[str]:
     return frozenset(((node or {}).get("status") or {}).get("declaredFeatures") or ())
 
 
-class _Check(Check):
+class _Check(MaskCheck):
     plugin = NodeDeclaredFeatures.name
-    static = True
-
-    def __init__(self, mask: Mask) -> None:
-        self._mask = mask
-
-    def ok(self, rows: Rows = ALL) -> Mask:
-        return self._mask[rows]
-
-    def explain(self, failed: Mask) -> list[tuple[str, Mask]]:
-        return [(REASON, failed)]
-
-    def hopeless(self, failed: Mask) -> Mask:
-        return failed
+    reason = REASON

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peavine.scheduler.nodes import ALL, Mask, Rows
-from peavine.scheduler.plugins.base import Check, Plugin
+from peavine.scheduler.plugins.base import Check, MaskCheck, Plugin
 from peavine.scheduler.storage import claim_names
 from peavine.scheduler.template import Template
 
@@ -56,18 +55,6 @@ class VolumeZone(Plugin):
         return _Check(mask | ~labelled)
 
 
-class _Check(Check):
+class _Check(MaskCheck):
     plugin = VolumeZone.name
-    static = True
-
-    def __init__(self, mask: Mask) -> None:
-        self._mask = mask
-
-    def ok(self, rows: Rows = ALL) -> Mask:
-        return self._mask[rows]
-
-    def explain(self, failed: Mask) -> list[tuple[str, Mask]]:
-        return [(REASON, failed)]
-
-    def hopeless(self, failed: Mask) -> Mask:
-        return failed
+    reason = REASON

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Coroutine tests of this folder run each in a loop of its own, for at most 20 seconds."""
+    """Coroutine tests run each in a loop of its own, for at most 20 seconds."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
